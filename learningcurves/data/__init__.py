@@ -1,0 +1,1 @@
+"""Data sets, and the problem a backdoor learning curve is computed on."""

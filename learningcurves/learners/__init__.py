@@ -1,0 +1,1 @@
+"""Convex learners, their losses, and fitted scikit-learn estimators mapped to them."""

@@ -1,0 +1,1 @@
+"""Triggers, and the training sets that carry them."""

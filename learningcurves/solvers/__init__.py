@@ -1,0 +1,1 @@
+"""Exact minimisers along beta, with certificates."""
