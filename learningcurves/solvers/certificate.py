@@ -1,0 +1,163 @@
+"""Certificates of smooth fits: how far the parameters can be from the true minimum (docs/theory.md, section 8)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from learningcurves.solvers.smooth import SmoothSystem
+
+EPS = np.finfo(np.float64).eps
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far a fit can be from the exact minimiser of its objective.
+
+    Attributes
+    ----------
+    residual : float
+        |grad J| relative to |grad J(0)| + |gradient of the regulariser| (smooth losses), or the largest
+        violation of the optimality conditions in units of the margin (hinge).
+    gap : float
+        Upper bound of J(w, b) - J(w*, b*), from a dual feasible point.
+    bound : float
+        Upper bound of |w - w*| (feature-space norm for kernels), rounding included.
+    intercept_bound : float
+        Upper bound of |b - b*|; infinite where the intercept is not unique.
+    """
+
+    residual: float
+    gap: float
+    bound: float
+    intercept_bound: float
+
+    def score_bound(self, norms):
+        """Bound of |f(x) - f*(x)| for samples whose (feature-space) norms are given."""
+        return self.bound * np.asarray(norms) + self.intercept_bound
+
+
+def smooth_certificates(system: SmoothSystem, theta, scores, gradient, weights) -> list[Certificate]:
+    """Certify every column of theta (P, B, K) from its scores, gradient and sample weights."""
+    reg, free = system.objective.reg, system.has_intercept and system.objective.intercept == 0
+    slack = _rounding(system, theta, scores, weights)
+    correction, cost, feasible = (
+        _close_intercept(system, scores, gradient, weights) if free else (0.0, np.zeros(theta.shape[1]), True)
+    )
+    corrected = gradient + correction
+    penalty = system.penalty[:-1] if free else system.penalty
+    body = corrected[:-1] if free else corrected
+    root = np.sqrt(np.einsum("pbk,pbk->b", body / penalty, body)) + slack / np.sqrt(penalty.min())
+    gap = np.where(feasible, 0.5 * root**2 + cost, np.inf)
+    bound = np.sqrt(2.0 * gap / reg)
+    bound = bound + 4 * EPS * np.sqrt(np.einsum("pbk,pbk->b", theta, theta))
+    intercept = _intercept_bound(system, scores, gradient, weights, bound, gap, slack)
+    residual = relative_gradient(system, theta, gradient, weights)
+    return [Certificate(*map(float, row)) for row in zip(residual, gap, bound, intercept, strict=True)]
+
+
+def gradient_scale(system: SmoothSystem, weights):
+    """|gradient of the data term at theta = 0| for every column, shape (B,)."""
+    zero = np.zeros((len(system.y), weights.shape[1], system.n_outputs))
+    start = system.gradient(system.zeros(weights.shape[1]), zero, weights)
+    return np.sqrt(np.einsum("pbk,pbk->b", start, start))
+
+
+def relative_gradient(system, theta, gradient, weights, scale=None):
+    """|grad J| / (|grad of the data term at 0| + |grad of the regulariser|), shape (B,)."""
+    scale = gradient_scale(system, weights) if scale is None else scale
+    regular = system.penalty * theta
+    scale = scale + np.sqrt(np.einsum("pbk,pbk->b", regular, regular))
+    norm = np.sqrt(np.einsum("pbk,pbk->b", gradient, gradient))
+    return norm / np.where(scale > 0, scale, 1.0)
+
+
+def uncertainty(system, scores):
+    """Upper bound of the largest eigenvalue of l'' for each sample, shape (N, B)."""
+    if system.n_outputs == 1:
+        return system.loss.second(scores, system.y)[..., 0]
+    p = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    p /= p.sum(axis=-1, keepdims=True)
+    return np.minimum(0.5, 1.0 - np.einsum("nbk,nbk->nb", p, p))
+
+
+def _rounding(system, theta, scores, weights):
+    """Allowance for rounding in a computed gradient, shape (B,): square-root growth in n and d."""
+    norms = np.sqrt(system.row_norms**2 + system.has_intercept)
+    slopes = np.abs(system.loss.gradient(scores, system.y)).max(axis=-1)
+    size = np.sqrt(np.einsum("pbk,pbk->b", theta, theta))
+    terms = np.einsum("nb,nb,n->b", weights, slopes, norms)
+    through_scores = np.einsum("nb,nb,n->b", weights, uncertainty(system, scores), norms**2) * size
+    growth = 2.0 * (np.sqrt(len(norms)) + np.sqrt(system.n_parameters))
+    return EPS * growth * (terms + through_scores + system.penalty.max() * size)
+
+
+def _close_intercept(system, scores, gradient, weights):
+    """Move the dual point so that its intercept condition holds exactly; its cost in the gap."""
+    off = gradient[-1]  # (B, K)
+    if system.n_outputs > 1:
+        return _close_softmax_intercept(system, scores, off, weights)
+    second = system.loss.second(scores, system.y)[..., 0]
+    mass = np.einsum("nb,nb->b", weights, second)
+    shift = np.divide(off[:, 0], mass, out=np.zeros_like(mass), where=mass > 0)
+    feasible = (mass > 0) | (off[:, 0] == 0)
+    if system.loss.name == "logistic":
+        feasible &= np.abs(shift) <= 1.0
+    elif system.loss.name == "squared_hinge":
+        depth = np.where(second > 0, 1.0 - system.y[:, None] * scores[..., 0], np.inf)
+        feasible &= np.all((depth >= np.abs(shift)) | (weights == 0), axis=0)
+    moved = -(weights * second * shift)[:, :, None]
+    return system._transposed_times(moved), off[:, 0] * shift, feasible
+
+
+def _close_softmax_intercept(system, scores, off, weights):
+    P, B, K = system.n_parameters, *off.shape
+    correction, cost, feasible = np.zeros((P, B, K)), np.zeros(B), np.ones(B, bool)
+    for b in range(B):
+        p, mass = _output_hessian(scores[:, b], weights[:, b])
+        shift = np.linalg.lstsq(mass, off[b], rcond=1e-14)[0]
+        shift -= shift.mean()
+        feasible[b] = np.ptp(shift) <= 1.0
+        moved = -weights[:, b : b + 1] * (p * shift - p * (p @ shift)[:, None])
+        correction[:, b] = system.X.T @ moved
+        cost[b] = max(0.0, off[b] @ shift)
+    return correction, cost, feasible
+
+
+def _output_hessian(scores, weights):
+    p = np.exp(scores - scores.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return p, np.diag(weights @ p) - (p * weights[:, None]).T @ p
+
+
+def _intercept_bound(system, scores, gradient, weights, bound, gap, slack):
+    B = len(bound)
+    if not system.has_intercept:
+        return np.zeros(B)
+    if system.objective.intercept > 0:
+        return np.sqrt(2.0 * gap / (system.objective.reg * system.objective.intercept))
+    radius = np.array([np.max(system.row_norms[weights[:, b] > 0], initial=0.0) for b in range(B)])
+    off = np.abs(gradient[-1]).max(axis=-1) + slack
+    if system.n_outputs > 1:
+        return np.array([_softmax_intercept_bound(system, scores, weights, bound, off, b) for b in range(B)])
+    mass = np.einsum("nb,nb->b", weights, system.loss.second(scores, system.y)[..., 0])
+    shift = 2.0 * off / np.where(mass > 0, mass, 1.0)
+    for _ in range(60):  # a shift is large enough when the derivative in b has the right sign on both sides
+        up = np.einsum("nb,nb->b", weights, system.loss.gradient(scores + shift[:, None], system.y)[..., 0])
+        down = np.einsum("nb,nb->b", weights, system.loss.gradient(scores - shift[:, None], system.y)[..., 0])
+        done = (up >= slack) & (down <= -slack)
+        if np.all(done):
+            break
+        shift = np.where(done, shift, 2.0 * shift + 1e-300)
+    else:
+        shift = np.where(done, shift, np.inf)
+    return bound * radius + shift
+
+
+def _softmax_intercept_bound(system, scores, weights, bound, off, b):
+    _, mass = _output_hessian(scores[:, b], weights[:, b])
+    smallest = np.sort(np.linalg.eigvalsh(mass))[1]  # the smallest is the gauge direction
+    force = np.sqrt(system.n_outputs) * off[b] + 0.5 * bound[b] * float(weights[:, b] @ system.row_norms)
+    # the output Hessian at (w*, b) is at least exp(-range) of the one here; range <= sqrt(2) |x| bound
+    smallest *= np.exp(-np.sqrt(2.0) * bound[b] * float(system.row_norms.max(initial=0.0)))
+    ratio = np.sqrt(2.0) * force / smallest if smallest > 0 else np.inf
+    return -np.log1p(-ratio) / np.sqrt(2.0) if ratio < 0.99 else np.inf

@@ -1,0 +1,148 @@
+"""Linear solves with the Hessian: a Cholesky factor where it fits, preconditioned conjugate gradients elsewhere."""
+
+import numpy as np
+import scipy.linalg as sla
+
+from learningcurves.errors import Status
+from learningcurves.solvers.smooth import DENSE_LIMIT, SmoothSystem
+
+
+class Factor:
+    """Cholesky factor of one Hessian, used as a solver or as a preconditioner for its neighbours.
+
+    Single precision halves the cost; conjugate gradients in double precision around it recover all digits.
+    """
+
+    def __init__(self, system: SmoothSystem, scores, weights, *, dtype=np.float64):
+        try:
+            self.factor = sla.cholesky(
+                system.hessian(scores, weights, dtype), lower=True, overwrite_a=True, check_finite=False
+            )
+        except sla.LinAlgError:
+            if dtype == np.float64:
+                raise
+            self.factor = sla.cholesky(system.hessian(scores, weights), lower=True, overwrite_a=True, check_finite=False)
+        self.n_outputs = system.n_outputs
+
+    def __call__(self, vectors):
+        """Apply the inverse to (P, B, K) arrays."""
+        P, B, K = vectors.shape
+        flat = vectors.transpose(0, 2, 1).reshape(P * K, B)
+        flat = np.asarray(flat, dtype=self.factor.dtype, order="F")
+        solved = sla.cho_solve((self.factor, True), flat, overwrite_b=flat.base is None, check_finite=False)
+        return solved.astype(np.float64).reshape(P, K, B).transpose(0, 2, 1)
+
+
+class Diagonal:
+    """Jacobi preconditioner: the Hessian's diagonal (an upper bound of it for softmax)."""
+
+    def __init__(self, system: SmoothSystem, scores, weights):
+        squares = system.X.multiply(system.X).T.tocsr() if system.is_sparse else (system.X**2).T
+        if system.n_outputs > 1:
+            p = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            p /= p.sum(axis=-1, keepdims=True)
+            second = p * (1.0 - p)
+        else:
+            second = system.loss.second(scores, system.y)
+        weighted = (weights[:, :, None] * second).reshape(len(weights), -1)
+        diagonal = (squares @ weighted).reshape(system.n_parameters, *second.shape[1:]) + system.penalty
+        self.inverse = 1.0 / np.maximum(diagonal, np.finfo(float).tiny)
+
+    def __call__(self, vectors):
+        """Apply the inverse diagonal."""
+        return self.inverse * vectors
+
+
+class Kronecker:
+    """Softmax preconditioner: (mean output Hessian) x (feature second moment), inverted by two eigenbases."""
+
+    def __init__(self, system: SmoothSystem, scores, weights, moments=None):
+        p = np.exp(scores[:, 0] - scores[:, 0].max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        weight = weights[:, 0]
+        mean = (np.diag(weight @ p) - (p * weight[:, None]).T @ p) / weight.sum()
+        # samples count in the feature moment by how uncertain the model is about them
+        uncertainty = weight * (1.0 - np.einsum("nk,nk->n", p, p))
+        scaled = system.X * np.sqrt(uncertainty / uncertainty.sum() * weight.sum())[:, None]
+        moment = sla.blas.dsyrk(1.0, scaled.T, lower=1)
+        self.feature_values, self.feature_basis = sla.eigh(moment, lower=True, overwrite_a=True, check_finite=False)
+        self.output_values, self.output_basis = sla.eigh(mean, check_finite=False)
+        curvature = np.maximum(self.feature_values, 0)[:, None] * np.maximum(self.output_values, 0)[None, :]
+        self.inverse = 1.0 / (curvature + system.objective.reg)
+
+    def __call__(self, vectors):
+        """Apply the inverse to (P, B, K) arrays."""
+        rotated = np.tensordot(self.feature_basis.T, vectors, axes=1) @ self.output_basis
+        rotated *= self.inverse[:, None, :]
+        return np.tensordot(self.feature_basis, rotated, axes=1) @ self.output_basis.T
+
+
+def preconditioner(system: SmoothSystem, scores, weights, *, fast=True):
+    """Choose by size: a factor below `DENSE_LIMIT` parameters, else Kronecker (dense softmax) or the diagonal."""
+    size = system.n_parameters * system.n_outputs
+    if size <= DENSE_LIMIT:
+        single = fast and size > 200 and not system.is_sparse
+        return Factor(system, scores, weights, dtype=np.float32 if single else np.float64)
+    if system.n_outputs > 1 and not system.is_sparse and system.n_parameters <= DENSE_LIMIT:
+        return Kronecker(system, scores, weights)
+    return Diagonal(system, scores, weights)
+
+
+def memory_estimate(system: SmoothSystem) -> int:
+    """Bytes that a solve with this system will need beside the samples themselves."""
+    size = system.n_parameters * system.n_outputs
+    scores = system.X.shape[0] * system.n_outputs * 8 * 6
+    return scores + (2 * 8 * size**2 if size <= DENSE_LIMIT else 12 * 8 * size + 2 * 8 * system.n_parameters**2)
+
+
+def _dot(a, b):
+    return np.einsum("pbk,pbk->b", a, b)
+
+
+def conjugate_gradients(product, rhs, inverse, *, rtol=1e-12, max_steps=500, start=None):
+    """Solve H x = rhs for every column of (P, B, K) arrays; H may differ from column to column.
+
+    Returns
+    -------
+    x : ndarray (P, B, K)
+    relative : ndarray (B,)
+        |H x - rhs| / |rhs| by the recurrence.
+    n_steps : int
+    status : Status
+        `INDEFINITE` when a direction of non-positive curvature was met.
+    """
+    scale = np.sqrt(_dot(rhs, rhs))
+    target = rtol * np.where(scale > 0, scale, 1.0)
+    x = np.zeros_like(rhs) if start is None else start.copy()
+    r = rhs - product(x) if start is not None else rhs.copy()
+    z = inverse(r)
+    p, rz = z.copy(), _dot(r, z)
+    status, best, stalled = Status.MAX_STEPS, np.inf, 0
+    for step in range(max_steps):
+        norm = np.sqrt(_dot(r, r))
+        if np.all(norm <= target):
+            status = Status.OK
+            break
+        worst = float(np.max(norm / target))
+        stalled = stalled + 1 if worst > 0.7 * best else 0
+        best = min(best, worst)
+        if stalled > 30 and step > 60 and best * rtol < 1e-9:
+            status = Status.OK  # at the floor of rounding: the residual returned says where
+            break
+        Hp = product(p)
+        curvature = _dot(p, Hp)
+        live = norm > target
+        if np.any(curvature[live] <= 0):
+            status = Status.INDEFINITE
+            break
+        alpha = np.where(live, rz / np.where(curvature > 0, curvature, 1.0), 0.0)[None, :, None]
+        x += alpha * p
+        r -= alpha * Hp
+        z = inverse(r)
+        rz_new = _dot(r, z)
+        p = z + np.where(live, rz_new / np.where(rz > 0, rz, 1.0), 0.0)[None, :, None] * p
+        rz = rz_new
+    else:
+        step = max_steps
+    relative = np.sqrt(_dot(r, r)) / np.where(scale > 0, scale, 1.0)
+    return x, relative, step, status

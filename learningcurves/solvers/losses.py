@@ -1,0 +1,132 @@
+"""Per-sample losses of the scores f, with the derivatives that slopes and certificates need.
+
+Scores have shape (n, B, K): n samples, B parameter vectors solved side by side, K outputs (1 for binary
+learners). Labels are +1 / -1 floats of shape (n,) for binary losses, codes 0..K-1 for softmax.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, logsumexp, softmax
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss l(f, y).
+
+    Attributes
+    ----------
+    name : str
+    curvature : float
+        Upper bound of the largest eigenvalue of the second derivative in f.
+    third : float
+        |l'''[v, v, v]| <= third * range(v) * l''[v, v] (generalised self-concordance, docs/theory.md);
+        0 for quadratics, infinite where the second derivative jumps.
+    unit : str
+        Unit of the loss, for axis labels.
+    """
+
+    name: str
+    curvature: float
+    third: float
+    unit: str = ""
+
+    def value(self, f, y):
+        """Loss of each sample, shape (n, B)."""
+        raise NotImplementedError
+
+    def gradient(self, f, y):
+        """First derivative in f, shape (n, B, K)."""
+        raise NotImplementedError
+
+    def hessian_product(self, f, y, v):
+        """Second derivative in f applied to v, shape (n, B, K)."""
+        return self.second(f, y) * v
+
+    def second(self, f, y):
+        """Second derivative in f of a binary loss, shape (n, B, 1)."""
+        raise NotImplementedError
+
+    def predict(self, f):
+        """Index of the predicted class, shape (n, B)."""
+        return (f[..., 0] > 0).astype(np.intp)
+
+
+def _column(y):
+    return y[:, None, None]
+
+
+class _Logistic(Loss):
+    def value(self, f, y):
+        return np.logaddexp(0.0, -y[:, None] * f[..., 0])
+
+    def gradient(self, f, y):
+        y = _column(y)
+        return -y * expit(-y * f)
+
+    def second(self, f, y):
+        half = expit(-np.abs(f))
+        return half * (1.0 - half)
+
+
+class _Squared(Loss):
+    def value(self, f, y):
+        return 0.5 * (f[..., 0] - y[:, None]) ** 2
+
+    def gradient(self, f, y):
+        return f - _column(y)
+
+    def second(self, f, y):
+        return np.ones_like(f)
+
+
+class _SquaredHinge(Loss):
+    def value(self, f, y):
+        return np.maximum(0.0, 1.0 - y[:, None] * f[..., 0]) ** 2
+
+    def gradient(self, f, y):
+        y = _column(y)
+        return -2.0 * y * np.maximum(0.0, 1.0 - y * f)
+
+    def second(self, f, y):
+        return 2.0 * (_column(y) * f < 1.0)
+
+
+class _Hinge(Loss):
+    def value(self, f, y):
+        return np.maximum(0.0, 1.0 - y[:, None] * f[..., 0])
+
+    def gradient(self, f, y):
+        y = _column(y)
+        return -y * (y * f < 1.0)
+
+    def second(self, f, y):
+        return np.zeros_like(f)
+
+
+class _Softmax(Loss):
+    def value(self, f, y):
+        return logsumexp(f, axis=-1) - np.take_along_axis(f, y[:, None, None], axis=-1)[..., 0]
+
+    def gradient(self, f, y):
+        p = softmax(f, axis=-1)
+        index = np.arange(len(y))
+        p[index, :, y] -= 1.0
+        return p
+
+    def hessian_product(self, f, y, v):
+        p = softmax(f, axis=-1)
+        pv = p * v
+        return pv - p * pv.sum(axis=-1, keepdims=True)
+
+    def predict(self, f):
+        return f.argmax(axis=-1)
+
+
+LOGISTIC = _Logistic("logistic", curvature=0.25, third=1.0, unit="nats")
+SQUARED = _Squared("squared", curvature=1.0, third=0.0)
+SQUARED_HINGE = _SquaredHinge("squared_hinge", curvature=2.0, third=np.inf)
+HINGE = _Hinge("hinge", curvature=np.inf, third=np.inf)
+SOFTMAX = _Softmax("softmax", curvature=0.5, third=1.0, unit="nats")
+
+LOSSES = {loss.name: loss for loss in (LOGISTIC, SQUARED, SQUARED_HINGE, HINGE, SOFTMAX)}

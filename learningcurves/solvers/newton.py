@@ -1,0 +1,139 @@
+"""Newton's method along beta for smooth losses: predictor, corrector, and many beta in one matrix product."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from learningcurves.errors import Status
+from learningcurves.solvers.certificate import gradient_scale, relative_gradient
+from learningcurves.solvers.linear_solve import conjugate_gradients, preconditioner
+from learningcurves.solvers.smooth import SmoothSystem
+
+TOLERANCE = 1e-12  # relative gradient aimed at
+ACCEPTED = 1e-9  # relative gradient above which a fit counts as failed
+
+
+@dataclass
+class SmoothFit:
+    """Minimisers at several beta (columns), and what was computed on the way.
+
+    theta, scores, gradient : (P, B, K), (N, B, K), (P, B, K); residual : (B,); status : list of Status.
+    """
+
+    beta: np.ndarray
+    theta: np.ndarray
+    scores: np.ndarray
+    gradient: np.ndarray
+    weights: np.ndarray
+    residual: np.ndarray
+    status: list
+    inverse: object = None
+
+
+def newton(system: SmoothSystem, theta, beta, *, inverse=None, tol=TOLERANCE, max_steps=80) -> SmoothFit:
+    """Minimise J(.; beta) for every column from the given start.
+
+    With `inverse` the Hessian of a neighbour serves as preconditioner; without it (one column only) a new
+    one is made at every step until the steps are small.
+    """
+    beta = np.atleast_1d(np.asarray(beta, dtype=float))
+    weights = system.samples.at(beta)
+    scale = gradient_scale(system, weights)
+    renew = inverse is None
+    theta, scores = theta.copy(), system.scores(theta)
+    previous, stalled = np.full(len(beta), np.inf), 0
+    for _ in range(max_steps):
+        gradient = system.gradient(theta, scores, weights)
+        residual = relative_gradient(system, theta, gradient, weights, scale)
+        if np.all(residual <= tol):
+            break
+        improving = residual < 0.5 * previous
+        stalled = 0 if np.any(improving & (residual > tol)) else stalled + 1
+        if stalled >= 2 and np.all(residual <= ACCEPTED * 1e-2):  # at the floor of rounding
+            break
+        if stalled >= 8 and np.all(residual <= ACCEPTED):
+            break
+        previous = np.minimum(previous, residual)
+        if renew and (inverse is None or residual.max() > 1e-6 or stalled):
+            inverse = preconditioner(system, scores, weights)
+        step = _newton_step(system, scores, weights, gradient, inverse, residual)
+        theta, scores = _line_search(system, theta, scores, weights, gradient, step, residual)
+    else:
+        gradient = system.gradient(theta, scores, weights)
+        residual = relative_gradient(system, theta, gradient, weights, scale)
+    status = [Status.OK if r <= ACCEPTED else Status.MAX_STEPS for r in residual]
+    return SmoothFit(beta, theta, scores, gradient, weights, residual, status, inverse)
+
+
+def _newton_step(system, scores, weights, gradient, inverse, residual):
+    # the step needs about as many new digits as a Newton step can deliver, no more
+    rtol = float(np.clip(residual.max(), 1e-6, 1e-2)) if np.isfinite(residual).all() else 1e-2
+    step, _, _, _ = conjugate_gradients(
+        lambda v: system.product(scores, weights, v), -gradient, inverse, rtol=rtol, max_steps=400
+    )
+    return step
+
+
+def _line_search(system, theta, scores, weights, gradient, step, residual):
+    """Backtrack every column until J falls enough; scores move along the line without new products."""
+    moved = system.scores(step)
+    decrease = np.einsum("pbk,pbk->b", gradient, step)
+    value = system.value(theta, scores, weights)
+    length = np.ones(theta.shape[1])
+    noise = 1e-13 * np.abs(value) + 1e-300
+    for _ in range(40):
+        trial_theta = theta + length[:, None] * step
+        trial_scores = scores + length[:, None] * moved
+        new = system.value(trial_theta, trial_scores, weights)
+        good = new <= value + 1e-4 * length * decrease + noise
+        if np.all(good):
+            break
+        length = np.where(good, length, 0.5 * length)
+    # scores carried along a line drift by rounding: recompute once the steps are small
+    small = residual.max() < 1e-4
+    return trial_theta, (system.scores(trial_theta) if small else trial_scores)
+
+
+def path_derivative(system: SmoothSystem, fit: SmoothFit, *, rtol=1e-12):
+    """d theta / d beta = -H^{-1} sum_backdoor grad l (docs/theory.md), every column with its own Hessian.
+
+    Returns (derivative (P, B, K), relative residual (B,), status).
+    """
+    rhs = -system.backdoor_gradient(fit.scores)
+    if not np.any(rhs):
+        return np.zeros_like(rhs), np.zeros(rhs.shape[1]), Status.OK
+    return _solve(system, fit, rhs, rtol)
+
+
+def reg_derivative(system: SmoothSystem, fit: SmoothFit, *, rtol=1e-12):
+    """d theta / d reg = -H^{-1} D theta, D the penalty's diagonal over reg; shape (P, B, K)."""
+    return _solve(system, fit, -(system.penalty / system.objective.reg) * fit.theta, rtol)
+
+
+def _solve(system, fit, rhs, rtol):
+    def product(v):
+        return system.product(fit.scores, fit.weights, v)
+
+    solution, relative, steps, status = conjugate_gradients(product, rhs, fit.inverse, rtol=rtol)
+    if steps > 25:  # a restart from the true residual regains the digits lost in a long recurrence
+        solution, relative, _, status = conjugate_gradients(product, rhs, fit.inverse, rtol=rtol, start=solution)
+    return solution, relative, status
+
+
+def merge_fits(fits: list[SmoothFit], order) -> SmoothFit:
+    """Put the columns of several fits together, reordered."""
+
+    def together(name, axis):
+        return np.concatenate([getattr(f, name) for f in fits], axis=axis)
+
+    def pick(array, axis):
+        return np.take(array, order, axis=axis)
+
+    status = [s for f in fits for s in f.status]
+    return SmoothFit(
+        pick(together("beta", 0), 0),
+        *(pick(together(name, 1), 1) for name in ("theta", "scores", "gradient", "weights")),
+        pick(together("residual", 0), 0),
+        [status[i] for i in order],
+        fits[-1].inverse,
+    )

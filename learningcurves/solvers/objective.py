@@ -1,0 +1,162 @@
+r"""The objective J(w, b; beta) as data: which loss, which lambda, how the intercept is penalised.
+
+.. math:: J = \sum_{clean} s_i \ell_i + \beta \sum_{backdoor} s_j \ell_j
+              + \tfrac{\lambda}{2} \left( \|w\|^2 + \mu b^2 \right)
+
+(docs/theory.md, eq. 1). Solvers see only this and arrays; learners and adapters only make it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+
+from learningcurves.data.problem import BackdoorProblem
+from learningcurves.errors import InvalidInput
+from learningcurves.solvers.losses import LOSSES, Loss
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """A kernel k(x, x'), with every parameter a number (scikit-learn's definitions)."""
+
+    name: str | Callable
+    gamma: float = 1.0
+    degree: float = 3
+    coef0: float = 0.0
+
+    def __call__(self, A, B):
+        """Return the kernel matrix of shape (len(A), len(B)) in float64."""
+        if callable(self.name):
+            return np.asarray(self.name(A, B), dtype=np.float64)
+        if self.name == "precomputed":
+            return np.asarray(A, dtype=np.float64)
+        inner = np.asarray((A @ B.T).todense()) if sp.issparse(A) else A @ B.T
+        if self.name == "linear":
+            return inner
+        if self.name == "poly":
+            return (self.gamma * inner + self.coef0) ** self.degree
+        if self.name == "sigmoid":
+            return np.tanh(self.gamma * inner + self.coef0)
+        distance = _squares(A)[:, None] + _squares(B)[None, :] - 2.0 * inner
+        return np.exp(-self.gamma * np.maximum(distance, 0.0))
+
+    def diagonal(self, A):
+        """Return k(x, x) for every row of A."""
+        if self.name == "rbf":
+            return np.ones(A.shape[0])
+        if self.name == "linear":
+            return _squares(A)
+        if self.name == "poly":
+            return (self.gamma * _squares(A) + self.coef0) ** self.degree
+        return np.array([self(A[i : i + 1], A[i : i + 1])[0, 0] for i in range(A.shape[0])])
+
+
+def _squares(A):
+    if sp.issparse(A):
+        return np.asarray(A.multiply(A).sum(axis=1)).ravel()
+    return np.einsum("ij,ij->i", A, A)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Loss, lambda and penalty of one learner.
+
+    Attributes
+    ----------
+    loss : Loss
+    reg : float
+        lambda > 0.
+    intercept : float or None
+        mu, the weight of b^2 in the penalty; 0 leaves the intercept free, None means there is none.
+    class_weight : mapping label -> weight, or None
+    kernel : KernelSpec or None
+    """
+
+    loss: Loss
+    reg: float
+    intercept: float | None = 0.0
+    class_weight: Mapping | None = None
+    kernel: KernelSpec | None = None
+
+    def with_reg(self, reg: float) -> "Objective":
+        """Return the same objective at another lambda."""
+        return replace(self, reg=float(reg))
+
+
+def make_objective(loss, reg, *, penalize_intercept, fit_intercept=True, class_weight=None, kernel=None):
+    """Build an `Objective` from a learner's (checked) parameters."""
+    mu = float(penalize_intercept) if fit_intercept else None
+    return Objective(LOSSES[loss], float(reg), mu, class_weight, kernel)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training samples as the solvers see them: clean rows first, then backdoor rows.
+
+    Attributes
+    ----------
+    X : array or CSR of shape (N, d)
+    y : array of shape (N,)
+        +1 / -1 (+1 is the second class) or codes 0..K-1 for softmax.
+    weight : array of shape (N,)
+        Class weights s.
+    n_clean : int
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+    n_clean: int
+    n_outputs: int = 1
+
+    @property
+    def is_backdoor(self):
+        """Boolean mask of the backdoor rows."""
+        return np.arange(len(self.y)) >= self.n_clean
+
+    def at(self, beta):
+        """Weight of every sample at `beta`, shape (N, B)."""
+        beta = np.atleast_1d(beta)
+        factor = np.where(self.is_backdoor[:, None], beta[None, :], 1.0)
+        return self.weight[:, None] * factor
+
+
+def encode_labels(y, classes, loss: Loss):
+    """Return labels as the loss wants them: signs for binary losses, codes for softmax."""
+    codes = np.searchsorted(classes, y)
+    return codes if loss.name == "softmax" else np.where(codes == 1, 1.0, -1.0)
+
+
+def sample_weights(y, class_weight, classes):
+    """Class weight of every sample."""
+    if class_weight is None:
+        return np.ones(len(y))
+    unknown = [label for label in class_weight if label not in set(np.asarray(classes).tolist())]
+    if unknown:
+        raise InvalidInput(f"`class_weight` names the class {unknown[0]!r}, which is not among {list(classes)}.")
+    weights = np.array([float(class_weight.get(label, 1.0)) for label in np.asarray(classes).tolist()])
+    if not np.all(np.isfinite(weights)) or np.any(weights < 0):
+        raise InvalidInput(f"`class_weight={dict(class_weight)}` holds a negative or non-finite weight.")
+    return weights[np.searchsorted(classes, y)]
+
+
+def training_samples(problem: BackdoorProblem, objective: Objective) -> Samples:
+    """Stack the clean and backdoor samples of a problem for an objective."""
+    classes = problem.classes
+    if objective.loss.name != "softmax" and len(classes) != 2:
+        raise InvalidInput(
+            f"{len(classes)} classes, but the {objective.loss.name} learner is binary. "
+            "Use lc.Softmax, or take a pair of classes."
+        )
+    stack = sp.vstack if problem.is_sparse else np.vstack
+    X = stack([problem.X_clean, problem.X_backdoor]) if problem.n_backdoor else problem.X_clean
+    labels = np.concatenate([problem.y_clean, problem.y_backdoor])
+    return Samples(
+        X=sp.csr_matrix(X) if problem.is_sparse else X,
+        y=encode_labels(labels, classes, objective.loss),
+        weight=sample_weights(labels, objective.class_weight, classes),
+        n_clean=problem.n_clean,
+        n_outputs=len(classes) if objective.loss.name == "softmax" else 1,
+    )
