@@ -80,7 +80,7 @@ class Kronecker:
 def preconditioner(system: SmoothSystem, scores, weights, *, fast=True):
     """Choose by size: a factor below `DENSE_LIMIT` parameters, else Kronecker (dense softmax) or the diagonal."""
     size = system.n_parameters * system.n_outputs
-    if size <= DENSE_LIMIT:
+    if system.fits_factor:
         single = fast and size > 200 and not system.is_sparse
         return Factor(system, scores, weights, dtype=np.float32 if single else np.float64)
     if system.n_outputs > 1 and not system.is_sparse and system.n_parameters <= DENSE_LIMIT:
@@ -92,7 +92,7 @@ def memory_estimate(system: SmoothSystem) -> int:
     """Bytes that a solve with this system will need beside the samples themselves."""
     size = system.n_parameters * system.n_outputs
     scores = system.X.shape[0] * system.n_outputs * 8 * 6
-    return scores + (2 * 8 * size**2 if size <= DENSE_LIMIT else 12 * 8 * size + 2 * 8 * system.n_parameters**2)
+    return scores + (2 * 8 * size**2 if system.fits_factor else 12 * 8 * size + 2 * 8 * system.n_parameters**2)
 
 
 def _dot(a, b):

@@ -11,6 +11,7 @@ from learningcurves.solvers.smooth import SmoothSystem
 
 TOLERANCE = 1e-12  # relative gradient aimed at
 ACCEPTED = 1e-9  # relative gradient above which a fit counts as failed
+PATIENCE = 8  # conjugate-gradient steps after which a fresh factor is cheaper than a stale one
 
 
 @dataclass
@@ -33,13 +34,13 @@ class SmoothFit:
 def newton(system: SmoothSystem, theta, beta, *, inverse=None, tol=TOLERANCE, max_steps=80) -> SmoothFit:
     """Minimise J(.; beta) for every column from the given start.
 
-    With `inverse` the Hessian of a neighbour serves as preconditioner; without it (one column only) a new
-    one is made at every step until the steps are small.
+    `inverse`, the factored Hessian of a neighbour, serves as preconditioner as long as it is good. One column
+    alone gets a fresh one when it is not; several columns return unfinished (their status says so).
     """
     beta = np.atleast_1d(np.asarray(beta, dtype=float))
     weights = system.samples.at(beta)
     scale = gradient_scale(system, weights)
-    renew = inverse is None
+    alone, fresh, n_inner = len(beta) == 1, False, 0
     theta, scores = theta.copy(), system.scores(theta)
     previous, stalled = np.full(len(beta), np.inf), 0
     for _ in range(max_steps):
@@ -54,9 +55,12 @@ def newton(system: SmoothSystem, theta, beta, *, inverse=None, tol=TOLERANCE, ma
         if stalled >= 8 and np.all(residual <= ACCEPTED):
             break
         previous = np.minimum(previous, residual)
-        if renew and (inverse is None or residual.max() > 1e-6 or stalled):
+        fresh = inverse is None or (alone and n_inner > PATIENCE and not fresh)
+        if fresh:
             inverse = preconditioner(system, scores, weights)
-        step = _newton_step(system, scores, weights, gradient, inverse, residual)
+        step, n_inner = _newton_step(system, scores, weights, gradient, inverse, residual)
+        if not alone and n_inner > 5 * PATIENCE and system.fits_factor:
+            break
         theta, scores = _line_search(system, theta, scores, weights, gradient, step, residual)
     else:
         gradient = system.gradient(theta, scores, weights)
@@ -68,10 +72,10 @@ def newton(system: SmoothSystem, theta, beta, *, inverse=None, tol=TOLERANCE, ma
 def _newton_step(system, scores, weights, gradient, inverse, residual):
     # the step needs about as many new digits as a Newton step can deliver, no more
     rtol = float(np.clip(residual.max(), 1e-6, 1e-2)) if np.isfinite(residual).all() else 1e-2
-    step, _, _, _ = conjugate_gradients(
+    step, _, n_steps, _ = conjugate_gradients(
         lambda v: system.product(scores, weights, v), -gradient, inverse, rtol=rtol, max_steps=400
     )
-    return step
+    return step, n_steps
 
 
 def _line_search(system, theta, scores, weights, gradient, step, residual):

@@ -69,6 +69,11 @@ class SmoothSystem:
         return np.sqrt(np.maximum(squares, 0.0))
 
     @property
+    def fits_factor(self):
+        """Whether the Hessian is small enough to be formed and factored."""
+        return self.n_parameters * self.n_outputs <= DENSE_LIMIT
+
+    @property
     def gauge_free(self):
         """Whether shifting all intercepts of a softmax together changes nothing."""
         return self.n_outputs > 1 and self.has_intercept and self.objective.intercept == 0
