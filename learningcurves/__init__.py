@@ -1,1 +1,41 @@
-"""How easily does a model learn a backdoor? Learning curves, slopes and deviation, exact and with certificates."""
+"""How easily does a model learn a backdoor? Learning curves, slopes and deviation, exact and with certificates.
+
+    import learningcurves as lc
+
+    data = lc.load_digits_pair(7, 1)
+    problem = lc.poison(data, lc.RandomPatch(size=2, per_class=True, seed=1), fraction=0.1, seed=1)
+    curve = lc.learning_curve(lc.Logistic(reg=10.0), problem)
+
+Names are imported on first use, so that importing the package is quick and never imports torch.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "learningcurves.errors": (
+        "ConvergenceWarning", "InvalidInput", "LearningCurvesError", "NotSupported", "SolveFailed", "Status",
+    ),
+    "learningcurves.data.problem": ("BackdoorProblem", "Dataset"),
+    "learningcurves.learners.learners": ("KernelSVM", "LinearSVM", "Logistic", "Ridge", "Softmax"),
+    "learningcurves.curves.curve": ("LearningCurve", "LearningCurves", "learning_curve"),
+    "learningcurves.curves.slope": ("Slope", "backdoor_slope"),
+    "learningcurves.curves.deviation": ("Deviation", "parameter_deviation"),
+    "learningcurves.curves.influence": ("PairwiseInfluence", "pairwise_influence"),
+    "learningcurves.curves.input_gradient": ("input_gradient",),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+__all__ = sorted([*_MODULE_OF, "__version__"])
+
+
+def __getattr__(name):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'learningcurves' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return __all__

@@ -113,7 +113,7 @@ def _close_softmax_intercept(system, scores, off, weights):
     P, B, K = system.n_parameters, *off.shape
     correction, cost, feasible = np.zeros((P, B, K)), np.zeros(B), np.ones(B, bool)
     for b in range(B):
-        p, mass = _output_hessian(scores[:, b], weights[:, b])
+        p, mass = output_hessian(scores[:, b], weights[:, b])
         shift = np.linalg.lstsq(mass, off[b], rcond=1e-14)[0]
         shift -= shift.mean()
         feasible[b] = np.ptp(shift) <= 1.0
@@ -123,7 +123,8 @@ def _close_softmax_intercept(system, scores, off, weights):
     return correction, cost, feasible
 
 
-def _output_hessian(scores, weights):
+def output_hessian(scores, weights):
+    """Class probabilities and the sum of the output Hessians diag(p) - p p' over samples, shapes (N, K), (K, K)."""
     p = np.exp(scores - scores.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     return p, np.diag(weights @ p) - (p * weights[:, None]).T @ p
@@ -154,7 +155,7 @@ def _intercept_bound(system, scores, gradient, weights, bound, gap, slack):
 
 
 def _softmax_intercept_bound(system, scores, weights, bound, off, b):
-    _, mass = _output_hessian(scores[:, b], weights[:, b])
+    _, mass = output_hessian(scores[:, b], weights[:, b])
     smallest = np.sort(np.linalg.eigvalsh(mass))[1]  # the smallest is the gauge direction
     force = np.sqrt(system.n_outputs) * off[b] + 0.5 * bound[b] * float(weights[:, b] @ system.row_norms)
     # the output Hessian at (w*, b) is at least exp(-range) of the one here; range <= sqrt(2) |x| bound

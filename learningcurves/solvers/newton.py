@@ -118,6 +118,8 @@ def _solve(system, fit, rhs, rtol):
     def product(v):
         return system.product(fit.scores, fit.weights, v)
 
+    if fit.inverse is None:  # the start was already the minimum
+        fit.inverse = preconditioner(system, fit.scores[:, :1], fit.weights[:, :1])
     solution, relative, steps, status = conjugate_gradients(product, rhs, fit.inverse, rtol=rtol)
     if steps > 25:  # a restart from the true residual regains the digits lost in a long recurrence
         solution, relative, _, status = conjugate_gradients(product, rhs, fit.inverse, rtol=rtol, start=solution)

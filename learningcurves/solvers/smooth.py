@@ -120,7 +120,8 @@ class SmoothSystem:
         """Dense Hessian of one column, shape (P K, P K), lower triangle valid; scores (N, 1, K), weights (N, 1)."""
         if self.n_outputs > 1:
             return self._block_hessian(scores[:, 0], weights[:, 0], dtype)
-        root = np.sqrt(weights * self.loss.second(scores, self.y)[..., 0])
+        # negative weights (differences around beta = 0) are left to the exact products: this is a preconditioner
+        root = np.sqrt(np.maximum(weights, 0.0) * self.loss.second(scores, self.y)[..., 0])
         if self.is_sparse:
             scaled = self.X.multiply(root).tocsr()
             H = np.asarray((scaled.T @ scaled).todense())
@@ -138,7 +139,7 @@ class SmoothSystem:
         H = np.zeros((P, K, P, K), dtype=dtype)
         p = np.exp(scores - scores.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
-        X = self.X.astype(dtype)
+        X, weights = self.X.astype(dtype), np.maximum(weights, 0.0)
         for a in range(K):
             for c in range(a + 1):
                 second = weights * (p[:, a] * (a == c) - p[:, a] * p[:, c])

@@ -1,0 +1,154 @@
+"""A smooth slope with its error bound: two linear solves, so that their errors multiply (docs/theory.md, section 8)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from learningcurves.errors import Status
+from learningcurves.solvers.certificate import EPS, Certificate, output_hessian, smooth_certificates, uncertainty
+from learningcurves.solvers.linear_solve import conjugate_gradients, preconditioner
+from learningcurves.solvers.newton import SmoothFit
+from learningcurves.solvers.objective import encode_labels
+from learningcurves.solvers.smooth import SmoothSystem
+
+
+@dataclass(frozen=True)
+class SlopeParts:
+    """Value and evidence of a smooth slope."""
+
+    value: float
+    error_bound: float
+    residual: float
+    status: Status
+    certificate: Certificate
+    loss: float
+
+
+def triggered_gradient(system: SmoothSystem, fit: SmoothFit, problem):
+    """Mean triggered test loss and its gradient in theta (1-column arrays), with the per-sample pieces."""
+    coef, intercept = system.unpack(fit.theta)
+    d, K = coef.shape[1:]
+    scores = (problem.X_triggered @ coef[0]).reshape(-1, 1, K) + intercept
+    y = encode_labels(problem.y_triggered, problem.classes, system.loss)
+    slopes = system.loss.gradient(scores, y) / len(y)
+    g_coef = (problem.X_triggered.T @ slopes[:, 0])[None]
+    gradient = system.pack(g_coef, slopes.sum(axis=0))
+    return float(system.loss.value(scores, y).mean()), gradient, scores, y
+
+
+def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-12) -> SlopeParts:
+    r"""Slope :math:`-g_t^\top H^{-1} g_b` at one beta, symmetrised over the two solves, and its error bound."""
+    loss, g_test, scores_test, y_test = triggered_gradient(system, fit, problem)
+    g_backdoor = system.backdoor_gradient(fit.scores)
+
+    def product(v):
+        return system.product(fit.scores, fit.weights, v)
+
+    certificate = smooth_certificates(system, fit.theta, fit.scores, fit.gradient, fit.weights)[0]
+    if not np.any(g_backdoor):
+        return SlopeParts(0.0, 0.0, 0.0, Status.OK, certificate, loss)
+    inverse = fit.inverse or preconditioner(system, fit.scores, fit.weights)
+    s_test, _, _, status_t = conjugate_gradients(product, g_test, inverse, rtol=rtol)
+    s_backdoor, _, _, status_b = conjugate_gradients(product, g_backdoor, inverse, rtol=rtol)
+    status = status_t if not status_t.ok else status_b
+    r_test, r_backdoor = g_test - product(s_test), g_backdoor - product(s_backdoor)
+    value = -float(np.vdot(s_test, g_backdoor) + np.vdot(r_test, s_backdoor))
+    residual = float(np.linalg.norm(r_backdoor) / np.linalg.norm(g_backdoor))
+    if residual > 1e-6:
+        status = Status.MAX_STEPS if status.ok else status
+    norm = _InverseNorm(system, fit)
+    bound = _error_bound(
+        system, fit, norm, problem, certificate, (g_test, s_test, r_test), (g_backdoor, s_backdoor, r_backdoor)
+    )
+    return SlopeParts(value, bound, residual, status, certificate, loss)
+
+
+class _InverseNorm:
+    """Cheap upper bounds in the norm of H^{-1}: H >= reg I on the weights, and the mass of the intercept.
+
+    With a free intercept everything is measured from a centre (the curvature-weighted mean sample), which uncouples
+    it from the weights; for several outputs it does so up to a factor, `couple` (docs/theory.md, section 8).
+    """
+
+    def __init__(self, system, fit):
+        self.system, self.reg = system, system.objective.reg
+        self.mu = system.objective.intercept
+        self.centre, self.couple = None, 1.0
+        if self.mu is None:
+            self.intercept = 0.0
+        elif self.mu > 0:
+            self.intercept = 1.0 / np.sqrt(self.reg * self.mu)
+        else:
+            self._free_intercept(fit)
+
+    def _free_intercept(self, fit):
+        system = self.system
+        second = (fit.weights * uncertainty(system, fit.scores))[:, 0]
+        total, X = float(second.sum()), system.samples.X
+        self.centre = np.asarray(X.T @ second).ravel() / total if total > 0 else np.zeros(X.shape[1])
+        if system.n_outputs == 1:
+            mass = total
+        else:
+            mass = float(np.sort(np.linalg.eigvalsh(output_hessian(fit.scores[:, 0], fit.weights[:, 0])[1]))[1])
+            self.couple = 1.0 + np.sqrt(float(second @ self.distance(X) ** 2) / self.reg)
+        self.intercept = self.couple / np.sqrt(mass) if mass > 0 else np.inf
+
+    def distance(self, X):
+        """|x - centre| for every row, in the caller's features."""
+        squares = X.multiply(X).sum(axis=1) if sp.issparse(X) else np.einsum("ij,ij->i", X, X)
+        squares = np.asarray(squares).ravel()
+        if self.centre is not None:
+            squares = squares - 2.0 * (X @ self.centre) + self.centre @ self.centre
+        return np.sqrt(np.maximum(squares, 0.0))
+
+    def __call__(self, v):
+        """|v|_{H^{-1}} for v of shape (P, 1, K)."""
+        if self.mu is None:
+            return float(np.linalg.norm(v)) / np.sqrt(self.reg)
+        coef, intercept = self.system.unpack(v)
+        body = coef[0] if self.centre is None else coef[0] - np.outer(self.centre, intercept[0])
+        return self._join(float(np.linalg.norm(body)), float(np.linalg.norm(intercept[0])))
+
+    def rows(self, X):
+        """|x|_{H^{-1}} (with the constant feature) for every sample."""
+        return self._join(self.distance(X), 0.0 if self.mu is None else 1.0)
+
+    def _join(self, body, constant):
+        body, constant = body / np.sqrt(self.reg), constant * self.intercept
+        return body + constant if self.system.n_outputs > 1 else np.sqrt(body**2 + constant**2)
+
+
+def _error_bound(system, fit, norm, problem, certificate, test, backdoor):
+    """Bound the error of a slope: linear solves, parameters not exact, rounding. NaN where the curvature may jump."""
+    g_t, s_t, r_t = test
+    g_b, s_b, r_b = backdoor
+    loss, samples = system.loss, system.samples
+    size_t, size_b = np.sqrt(max(0.0, np.vdot(g_t, s_t))), np.sqrt(max(0.0, np.vdot(g_b, s_b)))
+    train = norm.rows(samples.X)
+    growth, moved = 1.0, float(np.sqrt(2.0 * certificate.gap))  # |theta - theta*|_H, first order
+    if np.isfinite(loss.third):
+        turn = (np.sqrt(2.0) if system.n_outputs > 1 else 1.0) * loss.third * float(train.max())
+        if not turn * moved < 0.5:
+            return float("inf")
+        moved = -np.log1p(-turn * moved) / turn if turn * moved > 0 else moved
+        growth = np.exp(turn * moved)
+    elif _may_cross_kink(system, fit, certificate):
+        return float("nan")
+    shift_b = loss.curvature * moved * float(samples.weight[samples.n_clean :] @ train[samples.n_clean :] ** 2)
+    shift_t = loss.curvature * moved * float(np.mean(norm.rows(problem.X_triggered) ** 2))
+    exact = (growth - 1.0) * size_t * size_b + growth * (shift_t * size_b + shift_b * size_t + shift_t * shift_b)
+    return float(norm(r_t) * norm(r_b) + exact + _rounding(s_t, g_b, size_t, size_b))
+
+
+def _may_cross_kink(system, fit, certificate):
+    """Whether a training sample of the squared hinge could lie on the other side of its kink."""
+    moves = certificate.score_bound(system.row_norms)
+    margins = system.y * fit.scores[:, 0, 0]
+    counts = (fit.weights[:, 0] > 0) | system.samples.is_backdoor
+    return bool(np.any((np.abs(1.0 - margins) <= moves) & counts))
+
+
+def _rounding(s_t, g_b, size_t, size_b):
+    length = np.sqrt(s_t.size)
+    return 8 * EPS * length * (np.linalg.norm(s_t) * np.linalg.norm(g_b) + size_t * size_b)

@@ -1,0 +1,106 @@
+"""From whatever the user hands over to an objective, a problem and, if given, parameters."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from learningcurves.data.problem import BackdoorProblem
+from learningcurves.errors import ConvergenceWarning, InvalidInput, NotSupported
+from learningcurves.learners.learners import _Learner
+from learningcurves.solvers.certificate import relative_gradient
+from learningcurves.solvers.objective import Objective, training_samples
+from learningcurves.solvers.smooth import SmoothSystem
+
+OPTIMAL = 1e-6  # relative residual below which given parameters count as the optimum
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model in the solvers' terms.
+
+    Attributes
+    ----------
+    learner : estimator
+        One of the package's learners.
+    objective : Objective
+    problem : BackdoorProblem
+        In the features the learner sees (after a pipeline's transformers).
+    coef, intercept : ndarray (1, d, K), (1, K), or None
+        Given parameters of a linear model.
+    dual : ndarray (N,) or None
+        Given signed dual weights.
+    residual : float or None
+        Relative optimality residual of the given parameters at the given beta.
+    """
+
+    learner: BaseEstimator
+    objective: Objective
+    problem: BackdoorProblem
+    coef: np.ndarray | None = None
+    intercept: np.ndarray | None = None
+    dual: np.ndarray | None = None
+    residual: float | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether trained parameters came with the model."""
+        return self.intercept is not None
+
+
+def resolve(model, problem, *, at=0.0, warn=True) -> Resolved:
+    """Map a learner or fitted estimator to its objective; measure given parameters against it.
+
+    A given model whose relative gradient exceeds 1e-6 raises a ConvergenceWarning with the number.
+    """
+    if not isinstance(problem, BackdoorProblem):
+        raise InvalidInput(
+            f"`problem` is a {type(problem).__name__}; expected a BackdoorProblem: lc.poison(data, trigger, ...) makes "
+            "one, or BackdoorProblem(X_clean, y_clean, X_backdoor, y_backdoor, X_test, y_test, X_triggered, y_triggered)."
+        )
+    if isinstance(model, type):
+        raise NotSupported(f"`model` is the class {model.__name__}; pass an instance, for example {model.__name__}().")
+    if isinstance(model, _Learner):
+        if problem.is_sparse and model._kernel:
+            raise InvalidInput("The problem is sparse, which only linear learners take. Pass dense arrays.")
+        return Resolved(model, model.objective(problem.X_clean), problem)
+    from learningcurves.learners.adapters import adapt
+
+    adapted = adapt(model, problem, at=at)
+    objective = adapted.learner.objective(adapted.problem.X_clean)
+    coef, intercept = _as_columns(adapted)
+    found = Resolved(adapted.learner, objective, adapted.problem, coef, intercept, adapted.dual)
+    residual = given_residual(found, at)
+    found = Resolved(adapted.learner, objective, adapted.problem, coef, intercept, adapted.dual, residual)
+    if warn and residual > OPTIMAL:
+        warnings.warn(
+            f"The given {adapted.kind} is not at the optimum of its own objective at beta={at:g}: relative residual "
+            f"{residual:.1e} > {OPTIMAL:.0e}. Pass `refine=True` to polish it, or train it to a smaller `tol`.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def _as_columns(adapted):
+    intercept = np.atleast_1d(np.asarray(adapted.intercept, dtype=float))[None, :]
+    if adapted.coef is None:
+        return None, intercept
+    coef = np.atleast_2d(adapted.coef)
+    return coef.T[None], intercept
+
+
+def given_residual(resolved: Resolved, at: float) -> float:
+    """Relative optimality residual of given parameters at one beta."""
+    objective = resolved.objective
+    samples = training_samples(resolved.problem, objective)
+    if objective.loss.name == "hinge":
+        from learningcurves.solvers.svm import given_violation
+
+        return given_violation(objective, samples, at, resolved.coef, resolved.intercept, resolved.dual)
+    system = SmoothSystem(samples, objective)
+    theta = system.pack(resolved.coef, resolved.intercept)
+    weights = samples.at(at)
+    gradient = system.gradient(theta, system.scores(theta), weights)
+    return float(relative_gradient(system, theta, gradient, weights)[0])

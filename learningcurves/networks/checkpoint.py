@@ -1,0 +1,67 @@
+"""State of an unfinished training in one safetensors file: weights, optimiser tensors, and the facts as JSON."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from learningcurves.errors import InvalidInput
+from learningcurves.networks.weights import save_tensors
+
+
+def save_checkpoint(path, module: nn.Module, optimizer, *, epoch: int, settings: dict, history: list[dict]) -> Path:
+    """Write the state after an epoch, whole or not at all: an interruption leaves the file of the epoch before."""
+    tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+    scalars: dict[str, dict] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if torch.is_tensor(value):
+                tensors[f"optimizer.{index}.{name}"] = value
+            else:
+                scalars.setdefault(str(index), {})[name] = value
+    facts = {"epoch": epoch, "settings": settings, "history": history, "optimizer": scalars}
+    return save_tensors(path, tensors, {"training": json.dumps(facts, allow_nan=False, sort_keys=True)})
+
+
+def load_checkpoint(path, module: nn.Module, optimizer, *, settings: dict) -> tuple[int, list[dict]]:
+    """Put module and optimiser into the saved state; return the number of finished epochs and their history.
+
+    Raises
+    ------
+    InvalidInput
+        If the file is no checkpoint, or was made with other settings (both are shown).
+    """
+    from safetensors import SafetensorError, safe_open
+
+    remedy = "Delete it to start again, or pass another `checkpoint`."
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("training", "null"))
+            # copies: the file may be replaced while they are in use
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise InvalidInput(f"`checkpoint={str(path)!r}` is not readable ({error}). {remedy}") from None
+    if facts is None:
+        raise InvalidInput(f"`checkpoint={str(path)!r}` holds no training state. {remedy}")
+    _check_settings(path, facts["settings"], settings, remedy)
+    weights = {n.removeprefix("module."): t for n, t in tensors.items() if n.startswith("module.")}
+    own = module.state_dict()
+    if set(own) != set(weights) or any(own[name].shape != weights[name].shape for name in own):
+        raise InvalidInput(f"`checkpoint={str(path)!r}` belongs to another architecture. {remedy}")
+    module.load_state_dict(weights)
+    state: dict[int, dict] = {int(index): dict(values) for index, values in facts["optimizer"].items()}
+    for name, tensor in tensors.items():
+        kind, *rest = name.split(".", 2)
+        if kind == "optimizer":
+            state.setdefault(int(rest[0]), {})[rest[1]] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return facts["epoch"], facts["history"]
+
+
+def _check_settings(path, saved, wanted, remedy):
+    wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the file
+    different = sorted(name for name in {*saved, *wanted} if saved.get(name) != wanted.get(name))
+    if different:
+        pairs = "; ".join(f"{name}: {saved.get(name)!r} there, {wanted.get(name)!r} here" for name in different)
+        raise InvalidInput(f"`checkpoint={str(path)!r}` was made with other settings ({pairs}). {remedy}")

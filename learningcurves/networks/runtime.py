@@ -1,0 +1,62 @@
+"""Settings of torch that are changed for a while and put back: threads, random state, training mode."""
+
+from contextlib import contextmanager
+
+import torch
+
+from learningcurves.checks import check_integer
+
+
+@contextmanager
+def torch_threads(threads: int | None):
+    """Use so many intra-op threads inside the block; None leaves the setting alone."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(check_integer(threads, "threads", low=1, hint="Pass None to keep torch's setting."))
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def private_random_state(device: torch.device | str = "cpu", seed: int | None = None):
+    """Give torch's default generators back as they were; inside the block they start from `seed` if it is given."""
+    device = torch.device(device)
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        if seed is not None:
+            seed_default(device, seed)
+        yield
+
+
+def seed_default(device: torch.device | str, seed: int):
+    """Seed the default generators of the CPU and of one device (and of no other)."""
+    device = torch.device(device)
+    torch.random.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+@contextmanager
+def evaluation_mode(module: torch.nn.Module):
+    """Put a module and its parts into eval mode inside the block, and each back into its own mode after it."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield module
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def network_dtype(module: torch.nn.Module) -> torch.dtype:
+    """Return the type of a module's first floating-point parameter (float32 if it has none)."""
+    return next((p.dtype for p in module.parameters() if p.dtype.is_floating_point), torch.float32)
+
+
+def network_device(module: torch.nn.Module) -> torch.device:
+    """Return the device of a module's first parameter (the CPU if it has none)."""
+    return next((p.device for p in module.parameters()), torch.device("cpu"))

@@ -1,0 +1,407 @@
+"""Training of a whole network in which each backdoor sample's loss has the weight beta."""
+
+import hashlib
+import inspect
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from learningcurves.checks import check_choice, check_integer, check_number, check_seed
+from learningcurves.errors import InvalidInput, NotSupported, SolveFailed, Status
+from learningcurves.networks.batches import NetworkData, as_network_data, batch_indices, count_batches, fit_input
+from learningcurves.networks.checkpoint import load_checkpoint, save_checkpoint
+from learningcurves.networks.losses import as_loss
+from learningcurves.networks.runtime import (
+    evaluation_mode,
+    network_dtype,
+    private_random_state,
+    seed_default,
+    torch_threads,
+)
+from learningcurves.networks.scores import evaluate, network_outputs
+from learningcurves.networks.weighted_norm import weighted_batch_norm
+from learningcurves.streams import integer
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda t: 1.0,
+    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),
+    "one_cycle": lambda t: t / 0.2 if t < 0.2 else (1 - t) / 0.8,  # linear up over a fifth of the steps, then down
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Result of `train`.
+
+    Attributes
+    ----------
+    module : torch.nn.Module
+        The module that was given, now trained, in eval mode.
+    history : tuple of dict
+        One entry an epoch: `epoch` (from 1), `objective` (mean weighted loss), `loss_train_clean`,
+        `loss_train_backdoor` (means during the epoch, absent without such samples), `lr` of the last step; at recorded
+        epochs also the scores of `evaluate` and what `measure` returned.
+    beta : float
+    settings : dict
+        What the numbers depend on.
+    resumed_from : int
+        Epochs that came from the checkpoint.
+    seconds : float
+        Wall-clock time of this call.
+    status : Status
+    """
+
+    module: nn.Module
+    history: tuple[dict, ...]
+    beta: float
+    settings: dict
+    resumed_from: int
+    seconds: float
+    status: Status
+
+
+def train(
+    module: nn.Module,
+    problem,
+    *,
+    beta: float = 1.0,
+    epochs: int,
+    batch_size: int = 128,
+    lr: float = 0.1,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    optimizer: str | Callable = "sgd",
+    schedule: str | Callable[[float], float] = "cosine",
+    loss="cross_entropy",
+    seed: int = 0,
+    weighting: str = "sample",
+    batch_statistics: str = "weighted",
+    augment: Callable | None = None,
+    record: str | Sequence[int] = "last",
+    measure: Callable[[nn.Module], dict] | None = None,
+    callbacks: Callable | Sequence[Callable] = (),
+    checkpoint=None,
+    device: str | torch.device = "cpu",
+    amp: bool = False,
+    threads: int | None = 1,
+    progress: bool = True,
+) -> Training:
+    r"""Train a network on clean samples and, with weight `beta`, on backdoor samples.
+
+    Each epoch cuts all N = n + m training samples, in an order that depends on `seed` and the epoch alone, into batches
+    B whose sizes differ by one at most. A step follows the gradient of
+
+    .. math:: \frac{1}{\bar b} \Big(\sum_{i \in B,\ \text{clean}} \ell_i
+              + \beta \sum_{j \in B,\ \text{backdoor}} \ell_j\Big),
+              \qquad \bar b = N / \text{number of batches},
+
+    so the gradients of an epoch at fixed weights sum to that of :math:`J/\bar b` and every sample counts once, whatever
+    the batch it falls in. With `weighting="group"` a step instead follows mean(clean) + beta mean(backdoor) of
+    its batch, in which the weight of one backdoor sample grows as their share falls.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network returning (n, n_outputs) logits; changed in place. Frozen parameters stay as they are.
+    problem : BackdoorProblem, NetworkData, or parts
+        Parts: (clean, backdoor[, test[, triggered]]) as a tuple or a mapping, each a pair (X, y), a torch `Dataset` or
+        a `DataLoader` (read through once; batches are then made here). Samples must fit into memory.
+    beta : float in [0, 1], default=1
+        Weight of the backdoor samples.
+    epochs : int
+        Passes over the data.
+    batch_size : int, default=128
+        Largest batch.
+    lr, weight_decay, momentum : float
+        Of the optimiser; `momentum` is used by "sgd". With "sgd", ``weight_decay = reg / N`` makes a stationary point
+        of the training one of J(w; beta) with lambda = `reg` on all trained parameters.
+    optimizer : {"sgd", "adam", "adamw"} or callable
+        A callable gets the list of parameters and returns a torch optimiser, whose learning rate is then scheduled.
+    schedule : {"cosine", "one_cycle", "constant"} or callable
+        Factor on the learning rate as a function of the finished share of the steps, in [0, 1).
+    loss : {"cross_entropy", "bce", "mse"}, `BCE(pos_weight=...)` or callable
+        A callable maps (outputs, targets) to one loss a sample.
+    seed : int, default=0
+        Root of the batch order, augmentation and dropout; none of them depends on `beta` (common random numbers).
+        Initial weights are the module's own.
+    weighting : {"sample", "group"}
+        See above.
+    batch_statistics : {"weighted", "plain"}
+        "weighted": backdoor samples enter the statistics of batch norm with weight beta too, so beta = 0 trains the
+        clean network and results are continuous in beta. "plain": they count fully there at every beta, as in ordinary
+        implementations; then beta = 0 is not clean training.
+    augment : callable, optional
+        ``(samples, torch.Generator) -> samples``, applied to every training batch, e.g. `FlipAndShift()`.
+    record : {"last", "all", "none"} or sequence of int
+        Epochs after which the test samples are scored.
+    measure : callable, optional
+        ``module -> dict of numbers``, called in eval mode at recorded epochs; joins the history.
+    callbacks : callable or sequence of callables
+        Called after every epoch as ``callback(epoch, module, entry)``.
+    checkpoint : path, optional
+        File that holds the state after each epoch (safetensors). If it exists, training goes on from there; on the CPU
+        the result is the same to the last bit as without interruption. Other settings or data are refused.
+    device : str or torch.device, default="cpu"
+        Where to train; the module stays there.
+    amp : bool, default=False
+        Mixed precision (bfloat16 autocast), on CUDA only.
+    threads : int or None, default=1
+        Torch threads while training; None leaves torch's own setting. The setting is put back afterwards.
+    progress : bool, default=True
+        Show a bar with the loss and the time left.
+
+    Returns
+    -------
+    Training
+
+    Raises
+    ------
+    InvalidInput, NotSupported
+        Before any step, if an argument does not fit.
+    SolveFailed
+        If the loss becomes infinite or NaN (status DIVERGED).
+
+    Notes
+    -----
+    No global random state is touched: torch's default generators, which dropout uses, are seeded for each epoch and
+    given back as they were.
+    """
+    loss = as_loss(loss)
+    device = _check_device(device, amp)
+    beta = check_number(beta, "beta", low=0, high=1, hint="It is the weight of the backdoor samples.")
+    check_integer(epochs, "epochs", low=1)
+    check_integer(batch_size, "batch_size", low=1)
+    check_number(lr, "lr", low=0, open_low=True)
+    check_number(weight_decay, "weight_decay", low=0)
+    check_number(momentum, "momentum", low=0, high=1)
+    check_seed(seed)
+    check_choice(weighting, "weighting", ("sample", "group"))
+    check_choice(batch_statistics, "batch_statistics", ("weighted", "plain"))
+    recorded = _recorded_epochs(record, epochs)
+    factor = _schedule(schedule)
+    callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
+    if not isinstance(module, nn.Module):
+        raise NotSupported(f"`module` is a {type(module).__name__}; expected a torch.nn.Module.")
+    data = as_network_data(problem, dtype=network_dtype(module))
+    with torch_threads(threads), private_random_state(device, seed):
+        module.to(device)
+        targets = _check_outputs(module, data, loss)
+        solver, lr_of_solver = _make_optimizer(optimizer, module, lr, momentum, weight_decay)
+        settings = {
+            "beta": beta,
+            "batch_size": batch_size,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "optimizer": _name(optimizer),
+            "schedule": _name(schedule),
+            "loss": _name(loss),
+            "seed": seed,
+            "weighting": weighting,
+            "batch_statistics": batch_statistics,
+            "augment": _name(augment),
+            "amp": amp,
+            "n_clean": int((~data.is_backdoor).sum()),
+            "n_backdoor": int(data.is_backdoor.sum()),
+        }
+        if schedule != "constant":
+            settings["epochs"] = epochs  # only a constant rate lets a finished training be prolonged
+        start, history = 0, []
+        if checkpoint is not None:
+            checkpoint = Path(checkpoint)
+            settings["samples_sha256"] = _data_digest(data)
+            if checkpoint.exists():
+                start, history = load_checkpoint(checkpoint, module, solver, settings=settings)
+                if start > epochs:
+                    raise InvalidInput(f"`checkpoint={str(checkpoint)!r}` is at epoch {start}, beyond `epochs={epochs}`.")
+        loop = _Loop(module, data, targets, solver, loss, beta, batch_size, seed, weighting, augment, device, amp)
+        loop.lr_at = lambda share: [base * factor(share) for base in lr_of_solver]
+        begun = time.perf_counter()
+        n_batches = count_batches(len(data.X), batch_size)
+        bar = tqdm(total=epochs * n_batches, initial=start * n_batches, disable=not progress, unit="batch")
+        with bar, weighted_batch_norm(module) as set_weights:
+            for epoch in range(start + 1, epochs + 1):
+                seed_default(device, integer(seed, use="dropout", epoch=epoch))
+                entry = loop.run_epoch(epoch, epochs, set_weights if batch_statistics == "weighted" else None, bar)
+                set_weights(None)
+                if epoch in recorded:
+                    entry |= evaluate(module, data, loss=loss, threads=None)
+                    entry |= _measure(measure, module)
+                history.append(entry)
+                if checkpoint is not None:
+                    save_checkpoint(checkpoint, module, solver, epoch=epoch, settings=settings, history=history)
+                for callback in callbacks:
+                    callback(epoch, module, dict(entry))
+    module.eval()
+    seconds = time.perf_counter() - begun
+    return Training(module, tuple(history), beta, settings, start, seconds, Status.OK)
+
+
+class _Loop:
+    """One epoch after the other; all randomness of an epoch comes from its own streams."""
+
+    def __init__(self, module, data, targets, solver, loss, beta, batch_size, seed, weighting, augment, device, amp):
+        self.module, self.solver, self.loss, self.beta = module, solver, loss, beta
+        self.batch_size, self.seed, self.weighting, self.augment = batch_size, seed, weighting, augment
+        self.device, self.amp = device, amp
+        self.lr_at: Callable[[float], list[float]] = lambda share: []
+        on_gpu = device.type == "cuda"  # there the data move once; on the CPU this copies nothing
+        self.X, self.targets = data.X.to(device, non_blocking=on_gpu), targets.to(device)
+        self.is_backdoor = data.is_backdoor.to(device)
+
+    def run_epoch(self, epoch, epochs, set_weights, bar):
+        """Take one pass over the data and return its history entry."""
+        self.module.train()
+        draws = torch.Generator().manual_seed(integer(self.seed, use="augment", epoch=epoch))
+        batches = batch_indices(len(self.X), self.batch_size, self.seed, epoch)
+        normaliser = len(self.X) / len(batches)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        rates = []
+        for step, index in enumerate(batches):
+            rates = self.lr_at(((epoch - 1) * len(batches) + step) / (epochs * len(batches)))
+            for group, rate in zip(self.solver.param_groups, rates, strict=True):
+                group["lr"] = rate
+            value, losses, backdoor = self._step(torch.from_numpy(index).to(self.device), normaliser, draws, set_weights)
+            losses = losses.detach().double()
+            sums += torch.stack([losses[~backdoor].sum(), losses[backdoor].sum()])
+            if not bar.disable and (step % 10 == 0 or step == len(batches) - 1):
+                bar.set_postfix({"epoch": f"{epoch}/{epochs}", "loss": f"{float(value):.4f}"}, refresh=False)
+            bar.update()
+        m = int(self.is_backdoor.sum())
+        clean, backdoor = sums.tolist()
+        if not math.isfinite(clean + backdoor) or not _finite(self.module):
+            raise SolveFailed(
+                f"training at beta={self.beta:g} diverged in epoch {epoch}: the loss or a weight is infinite or NaN. "
+                "Lower `lr`, or start with `schedule=\"one_cycle\"`.",
+                Status.DIVERGED,
+            )
+        entry = {"epoch": epoch, "loss_train_clean": clean / (len(self.X) - m), "lr": rates[0]}
+        if m:
+            entry["loss_train_backdoor"] = backdoor / m
+        if self.weighting == "sample":
+            entry["objective"] = (clean + self.beta * backdoor) / len(self.X)
+        else:
+            entry["objective"] = entry["loss_train_clean"] + self.beta * entry.get("loss_train_backdoor", 0.0)
+        return entry
+
+    def _step(self, index, normaliser, draws, set_weights):
+        X, backdoor = self.X[index], self.is_backdoor[index]
+        if self.augment is not None:
+            X = self.augment(X, draws)
+            if not torch.is_tensor(X) or X.shape[0] != len(index):
+                raise InvalidInput("`augment` must return a tensor with one sample for each that it gets.")
+        weights = torch.where(backdoor, self.beta, 1.0)
+        if set_weights is not None:
+            # at weight 1 throughout plain batch norm is the same, and faster
+            set_weights(weights if self.beta < 1 and bool(backdoor.any()) else None)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            outputs = self.module(fit_input(self.module, X))
+        outputs = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+        outputs = outputs.reshape(-1, 1) if outputs.ndim == 1 else outputs
+        losses = self.loss(outputs, self.targets[index])
+        if self.weighting == "sample":
+            value = (weights.to(losses.dtype) * losses).sum() / normaliser
+        else:
+            value = _group_mean(losses, ~backdoor) + self.beta * _group_mean(losses, backdoor)
+        self.solver.zero_grad(set_to_none=True)
+        value.backward()
+        self.solver.step()
+        return value.detach(), losses, backdoor
+
+
+def _group_mean(losses, chosen):
+    return (losses * chosen).sum() / chosen.sum().clamp(min=1)
+
+
+def _finite(module):
+    return all(bool(torch.isfinite(p).all()) for p in module.parameters())
+
+
+def _measure(measure, module):
+    if measure is None:
+        return {}
+    with evaluation_mode(module):
+        numbers = {name: float(value) for name, value in measure(module).items()}
+    wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
+    if wrong:
+        raise InvalidInput(f"`measure` returned {wrong[0]}={numbers[wrong[0]]}; return finite numbers or leave it out.")
+    return numbers
+
+
+def _check_device(device, amp):
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput(f"`device={str(device)!r}` is not available here. Use device=\"cpu\".")
+    if amp and device.type != "cuda":
+        raise InvalidInput("`amp=True` needs a CUDA device; on the CPU train in full precision (amp=False).")
+    if amp and not torch.cuda.is_bf16_supported():
+        raise InvalidInput("`amp=True` needs a GPU with bfloat16. Train in full precision (amp=False).")
+    return device
+
+
+def _recorded_epochs(record, epochs):
+    if isinstance(record, str):
+        check_choice(record, "record", ("last", "all", "none"))
+        return {"last": {epochs}, "all": set(range(1, epochs + 1)), "none": set()}[record]
+    chosen = {check_integer(epoch, "record", low=1, high=epochs, hint="It lists epochs.") for epoch in record}
+    return chosen
+
+
+def _schedule(schedule):
+    if callable(schedule):
+        return schedule
+    return SCHEDULES[check_choice(schedule, "schedule", SCHEDULES)]
+
+
+def _make_optimizer(optimizer, module, lr, momentum, weight_decay):
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise InvalidInput("`module` has no parameter with requires_grad=True: there is nothing to train.")
+    if callable(optimizer):
+        solver = optimizer(parameters)
+        if not isinstance(solver, torch.optim.Optimizer):
+            raise InvalidInput(f"`optimizer` returned a {type(solver).__name__}; expected a torch.optim.Optimizer.")
+    else:
+        check_choice(optimizer, "optimizer", ("sgd", "adam", "adamw"))
+        if optimizer == "sgd":
+            solver = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        else:
+            kind = torch.optim.Adam if optimizer == "adam" else torch.optim.AdamW
+            solver = kind(parameters, lr=lr, weight_decay=weight_decay)
+    return solver, [group["lr"] for group in solver.param_groups]
+
+
+def _check_outputs(module, data: NetworkData, loss):
+    """Pass two samples through the module and return the targets that its loss needs."""
+    outputs = network_outputs(module, data.X[:2])
+    targets = loss.targets(data.y, outputs.shape[1], data.n_classes)
+    targets = targets.to(outputs.dtype) if targets.is_floating_point() else targets
+    loss(outputs, targets[:2])
+    return targets
+
+
+def _data_digest(data):
+    digest = hashlib.sha256()
+    for tensor in (data.X, data.y, data.is_backdoor):
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(np.ascontiguousarray(tensor.numpy()).view(np.uint8).reshape(-1).data)
+    return digest.hexdigest()
+
+
+def _name(thing):
+    """Return a name for a setting that survives the process: functions by their name, objects by their repr."""
+    if thing is None or isinstance(thing, str):
+        return thing
+    if inspect.isroutine(thing) or inspect.isclass(thing):
+        return f"{thing.__module__}.{thing.__qualname__}"
+    if hasattr(thing, "function"):
+        return thing.name
+    text = repr(thing)
+    return type(thing).__qualname__ if " at 0x" in text else text

@@ -1,0 +1,330 @@
+"""The learning curve: losses (and accuracies) on triggered and clean test samples over the backdoor weight."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from learningcurves.errors import InvalidInput
+from learningcurves.plotting.labels import axis_label, learner_loss, name_value
+from learningcurves.plotting.scales import set_symlog
+from learningcurves.plotting.style import (
+    COLUMN,
+    INK,
+    PAGE,
+    Display,
+    GroupStyle,
+    figure,
+    group_styles,
+    local,
+    outside_legend,
+    sort_groups,
+    take_axes,
+)
+from learningcurves.plotting.tables import need_columns, refuse_pooling, several, summarise
+
+LOSSES = ("loss_triggered", "loss_clean")
+ACCURACIES = ("bk", "accuracy_clean")
+_DRAWN_AS = {"loss_triggered": "-", "bk": "-", "loss_clean": ":", "accuracy_clean": ":"}
+
+
+class CurveDisplay(Display):
+    """Backdoor learning curves: one panel a regularisation, one colour a poisoned fraction.
+
+    Solid lines are triggered test samples with the attacker's label, dotted lines clean test samples. Bands are the
+    10-90 % range over repeats. A thin line is the tangent at the smallest beta, that is, what the slope there promises;
+    it ends where it leaves the range of the triggered loss.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        Columns panel, group, quantity (``loss_triggered``, ``loss_clean``, ``bk``, ``accuracy_clean``), x, low, mid,
+        high, n_failed.
+    tangents : DataFrame, optional
+        Columns panel, group, x, y, slope: a point on the triggered loss and the derivative there.
+    floors : DataFrame, optional
+        Columns panel, group, y: backdoor accuracy without any backdoor, drawn as a thin line.
+    x, group, panel : str, optional
+        What x, groups and panels are, in the words of the table.
+    loss : str, optional
+        Loss of the learner; decides the unit.
+
+    Attributes
+    ----------
+    lines_ : dict of (panel, group, quantity) -> Line2D
+    bands_ : dict of (panel, group, quantity) -> FillBetweenPolyCollection
+    tangents_, floors_ : dict of (panel, group) -> Line2D
+    failures_ : list of Line2D
+        Crosses at the foot of the panel, where no repeat finished.
+    ax_ : Axes, or ndarray of Axes of shape (rows of panels x kinds of score, columns)
+    legend_, figure_
+    """
+
+    def __init__(self, *, summary, tangents=None, floors=None, x="beta", group=None, panel=None, loss=None):
+        self.summary = summary
+        self.tangents = tangents
+        self.floors = floors
+        self.x = x
+        self.group = group
+        self.panel = panel
+        self.loss = loss
+
+    @classmethod
+    def from_curve(cls, curve, *, ax=None, accuracy=None, **plot_kw):
+        """Draw one `LearningCurve`; the accuracies come below the losses unless `ax` is given.
+
+        Parameters
+        ----------
+        curve : LearningCurve
+            Or any object with its arrays: beta, loss_triggered, loss_clean, bk, accuracy_clean, slope, and learner.
+        ax : Axes or sequence of Axes, optional
+            One for the losses; two with ``accuracy=True``.
+        accuracy : bool, optional
+            Whether to draw the accuracies; by default if `ax` is not given.
+        **plot_kw
+            Passed to `plot`.
+
+        Returns
+        -------
+        CurveDisplay
+        """
+        names = ["beta", *LOSSES, *ACCURACIES, "slope"]
+        frame = pd.DataFrame({name: np.asarray(getattr(curve, name), dtype=float) for name in names})
+        status = getattr(curve, "status", None)
+        if isinstance(status, tuple | list) and len(status) == len(frame):
+            frame["status"] = list(status)
+        learner = getattr(curve, "learner", None)
+        floor = getattr(curve, "bk_floor", None)
+        display = cls._of_frame(frame, loss=None if learner is None else learner_loss(learner))
+        if floor is not None and np.isfinite(floor):
+            display.floors = pd.DataFrame({"panel": [""], "group": [""], "y": [float(floor)]})
+        return display.plot(ax=ax, accuracy=(ax is None) if accuracy is None else accuracy, **plot_kw)
+
+    @classmethod
+    def from_frame(cls, frame, *, x="beta", group="auto", panel="auto", loss=None, ax=None, **plot_kw):
+        """Draw the curves in a tidy table, one row a cell and beta.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Columns `x`, loss_triggered, loss_clean; bk and accuracy_clean for the accuracies; slope for the tangents;
+            status, if some cells failed. Rows equal in all but repeat and seed are repeats of one curve.
+        x : str, default="beta"
+        group : str or None, default="auto"
+            The column told apart by colour; by default fraction or learner, whichever has several values.
+        panel : str or None, default="auto"
+            The column told apart by panel; by default reg, if it has several values.
+        loss : str, optional
+            ``"logistic"``, ``"softmax"``, ``"hinge"``, ``"squared"``; read from the column learner by default.
+        ax : Axes or sequence of Axes, optional
+        **plot_kw
+            Passed to `plot`.
+
+        Returns
+        -------
+        CurveDisplay
+
+        Raises
+        ------
+        InvalidInput
+            If a column is missing, or if different experiments would be averaged as if they were repeats.
+        """
+        named = [c for c in (group, panel) if c != "auto"]
+        need_columns(frame, [x, *LOSSES, *named])
+        if panel == "auto":
+            panel = "reg" if group != "reg" and several(frame, "reg") else None
+        if group == "auto":
+            group = next((c for c in ("fraction", "learner") if c != panel and several(frame, c)), None)
+        refuse_pooling(frame, [x, group, panel])
+        return cls._of_frame(frame, x=x, group=group, panel=panel, loss=loss).plot(ax=ax, **plot_kw)
+
+    @classmethod
+    def _of_frame(cls, frame, *, x="beta", group=None, panel=None, loss=None):
+        if loss is None and "learner" in frame.columns:
+            losses = {learner_loss(name) for name in frame["learner"].unique()}
+            loss = losses.pop() if len(losses) == 1 else None
+        work = frame.assign(
+            _panel=frame[panel] if panel is not None else "", _group=frame[group] if group is not None else ""
+        )
+        keys = ["_panel", "_group", x]
+        parts = [
+            summarise(work, keys, quantity).assign(quantity=quantity)
+            for quantity in (*LOSSES, *ACCURACIES)
+            if quantity in frame.columns
+        ]
+        new = {"_panel": "panel", "_group": "group", x: "x"}
+        summary = pd.concat(parts, ignore_index=True).rename(columns=new)
+        tangents = None
+        if x == "beta" and "slope" in frame.columns:
+            start = work[work[x] == work[x].min()]
+            points = summarise(start, keys, "loss_triggered")
+            points = points.rename(columns=new)[["panel", "group", "x", "mid"]].rename(columns={"mid": "y"})
+            slopes = summarise(start, keys, "slope").rename(columns=new)[["panel", "group", "mid"]]
+            tangents = points.merge(slopes.rename(columns={"mid": "slope"}), on=["panel", "group"]).dropna()
+        return cls(summary=summary, tangents=tangents, x=x, group=group, panel=panel, loss=loss)
+
+    def plot(
+        self, ax=None, *, accuracy=False, xscale="linear", tangent=True, legend=True, width=None, ncols=None
+    ) -> "CurveDisplay":
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes or sequence of Axes, optional
+            One a panel: all loss panels first, then all accuracy panels. A new figure by default.
+        accuracy : bool, default=False
+            Whether to draw backdoor and clean accuracy below the losses.
+        xscale : {"linear", "symlog"}, default="linear"
+            symlog spreads small beta; it is linear between 0 and the smallest positive value, so that 0 is shown.
+        tangent : bool, default=True
+            Whether to draw the tangents.
+        legend : bool, default=True
+            Whether to draw a legend, above the panels.
+        width : float, optional
+            Width of a new figure in inches; by default one column for one or two panels, else the page.
+        ncols : int, optional
+            Panels in a row of a new figure.
+
+        Returns
+        -------
+        CurveDisplay
+            Itself.
+        """
+        if xscale not in ("linear", "symlog"):
+            raise InvalidInput(f"`xscale={xscale!r}` is not 'linear' or 'symlog' (beta reaches 0, which log has not).")
+        if accuracy and not set(ACCURACIES) <= set(self.summary["quantity"]):
+            raise InvalidInput("`accuracy=True` needs the columns bk and accuracy_clean in the table.")
+        panels = sort_groups(self.summary["panel"].unique())
+        kinds = [LOSSES, ACCURACIES] if accuracy else [LOSSES]
+        groups = sort_groups(self.summary["group"].unique())
+        styles = group_styles(groups)
+        self.lines_, self.bands_, self.tangents_, self.floors_, self.failures_ = {}, {}, {}, {}, []
+        with local(ax):
+            flat, place = self._axes(ax, len(panels), len(kinds), width, ncols)
+            for k, quantities in enumerate(kinds):
+                for p, panel in enumerate(panels):
+                    axes = flat[k * len(panels) + p]
+                    if xscale == "symlog":
+                        set_symlog(axes, "x", self.summary["x"])
+                    for g, group in enumerate(groups):
+                        for quantity in quantities:
+                            self._draw(axes, panel, group, quantity, styles[group], g)
+                        if quantities is LOSSES and tangent:
+                            self._draw_tangent(axes, panel, group, styles[group], xscale)
+                        if quantities is ACCURACIES:
+                            self._draw_floor(axes, panel, group, styles[group])
+                    left, bottom, top = place(k, p)
+                    if bottom and (ax is not None or self._columns == 1):
+                        axes.set_xlabel(axis_label(self.x))
+                    if left:
+                        axes.set_ylabel(axis_label("loss" if quantities is LOSSES else "accuracy", self.loss))
+                    if top and self.panel is not None:
+                        axes.set_title(name_value(self.panel, panel), loc="left")
+                    if quantities is ACCURACIES:
+                        axes.set_ylim(-0.03, 1.03)
+            if ax is None and self._columns > 1:
+                self.figure_.supxlabel(axis_label(self.x), fontsize=8)
+            handles = self._handles(groups, styles) if legend else []
+            self.legend_ = outside_legend(self.figure_ if ax is None else None, flat[0], handles)
+        return self
+
+    def _axes(self, ax, n_panels, n_kinds, width, ncols):
+        """Return the axes, loss panels first, and where each stands: (left, bottom, top of its column)."""
+        if ax is not None:
+            flat = take_axes(ax, n_panels * n_kinds, "this curve display")
+            self.figure_, self.ax_, self._columns = flat[0].figure, ax, 1
+            return flat, lambda k, p: (True, True, k == 0)
+        width = width or (COLUMN if n_panels <= 2 else PAGE)
+        ncols = min(n_panels, ncols or (2 if width < 5 else 4))
+        nrows, self._columns = -(-n_panels // ncols), ncols
+        aspect = 0.62 if ncols == 1 else 0.85
+        self.figure_, grid = figure(ncols, nrows * n_kinds, width, aspect=aspect, sharex=True)
+        flat = []
+        for k in range(n_kinds):
+            flat += [grid[(p // ncols) * n_kinds + k, p % ncols] for p in range(n_panels)]
+        for p in range(n_panels, nrows * ncols):
+            for k in range(n_kinds):
+                grid[(p // ncols) * n_kinds + k, p % ncols].remove()
+        self.ax_ = grid if grid.size > 1 else grid[0, 0]
+
+        def place(k, p):
+            bottom = k == n_kinds - 1 and p + ncols >= n_panels
+            if bottom:
+                flat[k * n_panels + p].tick_params(labelbottom=True)
+            return p % ncols == 0, bottom, k == 0
+
+        return flat, place
+
+    def _draw(self, axes, panel, group, quantity, style: GroupStyle, shift):
+        table = self.summary
+        rows = table[(table["panel"] == panel) & (table["group"] == group) & (table["quantity"] == quantity)]
+        if rows.empty:
+            return
+        key = (panel, group, quantity)
+        # Markers at even distances on the page, staggered, so that groups on top of each other stay visible.
+        look = style.line(linestyle=_DRAWN_AS[quantity], markevery=(0.03 * shift, 0.15))
+        if _DRAWN_AS[quantity] == ":":
+            look |= {"linewidth": 1.1, "markerfacecolor": "white", "markersize": 2.8, "markevery": (0.03 * shift, 0.3)}
+        (self.lines_[key],) = axes.plot(rows["x"], rows["mid"], **look)
+        if (rows["high"] > rows["low"]).any():
+            self.bands_[key] = axes.fill_between(
+                rows["x"], rows["low"], rows["high"], color=style.color, alpha=0.18, linewidth=0
+            )
+        lost = rows[rows["n"] == 0]
+        if len(lost) and _DRAWN_AS[quantity] == "-":
+            foot = axes.get_xaxis_transform()
+            look = {"marker": "x", "color": style.color, "linestyle": "", "clip_on": False}
+            heights = np.full(len(lost), 0.03 + 0.05 * shift)
+            self.failures_ += axes.plot(lost["x"], heights, transform=foot, **look)
+
+    def _draw_tangent(self, axes, panel, group, style, xscale):
+        if self.tangents is None:
+            return
+        rows = self.tangents[(self.tangents["panel"] == panel) & (self.tangents["group"] == group)]
+        line = self.lines_.get((panel, group, "loss_triggered"))
+        if rows.empty or line is None:
+            return
+        x0, y0, slope = (float(rows.iloc[0][c]) for c in ("x", "y", "slope"))
+        x, y = (np.asarray(v, dtype=float) for v in (line.get_xdata(), line.get_ydata()))
+        end = np.nanmax(x)
+        if slope != 0:
+            # Steep tangents stop at the curve's own range: they must not decide the limits of the axis.
+            room = (np.nanmin(y) if slope < 0 else np.nanmax(y)) - y0
+            end = min(end, x0 + max(room / slope, 0.0))
+        if not end > x0:
+            return
+        points = np.linspace(x0, end, 101) if xscale == "symlog" else np.array([x0, end])
+        (self.tangents_[panel, group],) = axes.plot(
+            points,
+            y0 + slope * (points - x0),
+            color=INK if self.group is None else style.color,
+            linewidth=0.6,
+            linestyle=(0, (6, 2)),
+        )
+
+    def _draw_floor(self, axes, panel, group, style):
+        if self.floors is None:
+            return
+        rows = self.floors[(self.floors["panel"] == panel) & (self.floors["group"] == group)]
+        if len(rows):
+            look = {"color": INK if self.group is None else style.color, "linewidth": 0.6, "linestyle": (0, (1, 2))}
+            self.floors_[panel, group] = axes.axhline(float(rows.iloc[0]["y"]), **look)
+
+    def _handles(self, groups, styles):
+        if self.group is None:
+            style, handles = styles[groups[0]], []
+            color = style.color
+        else:
+            color = INK
+            handles = [Line2D([], [], **styles[g].line(linestyle="-", label=name_value(self.group, g))) for g in groups]
+        drawn = set(self.summary["quantity"])
+        for quantity, label in (("loss_triggered", "triggered"), ("loss_clean", "clean")):
+            if quantity in drawn:
+                handles.append(Line2D([], [], color=color, linestyle=_DRAWN_AS[quantity], label=label))
+        if self.tangents_:
+            at = name_value("beta", float(self.tangents["x"].min()))
+            handles.append(Line2D([], [], color=INK, linewidth=0.6, linestyle=(0, (6, 2)), label=f"tangent at {at}"))
+        if self.floors_:
+            handles.append(Line2D([], [], color=INK, linewidth=0.6, linestyle=(0, (1, 2)), label="floor (β = 0)"))
+        if self.failures_:
+            handles.append(Line2D([], [], color=INK, marker="x", linestyle="", label="failed"))
+        return handles
