@@ -39,6 +39,7 @@ class Status(enum.Enum):
         "no margin support vector: the intercept is an interval and the derivative is undefined; "
         "lower `reg`, or use the curve at beta > 0"
     )
+    DIVERGED = "the loss became infinite or NaN during training: lower the learning rate"
     DEGENERATE = "a sample sits exactly on a breakpoint: only one-sided derivatives exist"
 
     @property

@@ -13,7 +13,9 @@ from learningcurves.checks import check_seed
 
 def stream(seed: int, **axes) -> np.random.SeedSequence:
     """Return the seed sequence of one named use, e.g. ``stream(0, use="poison", repeat=3)``."""
-    words = [zlib.crc32(f"{name}={value!r}".encode()) for name, value in sorted(axes.items())]
+    # a NumPy scalar names the same stream as the Python number (their repr differ)
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in axes.items()}
+    words = [zlib.crc32(f"{name}={value!r}".encode()) for name, value in sorted(plain.items())]
     return np.random.SeedSequence([check_seed(seed), *words])
 
 

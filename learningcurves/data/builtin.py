@@ -1,17 +1,17 @@
 """Data that needs no download: scikit-learn's handwritten digits, and synthetic images."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 from learningcurves.checks import check_integer, check_number, check_seed
 from learningcurves.data.problem import Dataset
-from learningcurves.data.split import check_classes, check_size, stratified_order
+from learningcurves.data.split import DIGITS, check_classes, check_size, stratified_order
 from learningcurves.errors import InvalidInput
 from learningcurves.streams import generator
 
 _TEST_SHARE = 0.3
-
-
-DIGITS = {str(d): d for d in range(10)}
 
 
 def load_digits_pair(a, b, *, n_train=None, seed=0) -> Dataset:
@@ -34,12 +34,12 @@ def load_digits_pair(a, b, *, n_train=None, seed=0) -> Dataset:
     Examples
     --------
     >>> load_digits_pair(7, 1)
-    Dataset('digits:7-1', 252 train, 109 test, 64 features, 2 classes)
+    Dataset('digits:7-1', 253 train, 108 test, 64 features, 2 classes)
     """
     return load_digits_classes((a, b), n_train=n_train, seed=seed)
 
 
-def load_digits_classes(classes=range(10), *, n_train=None, seed=0) -> Dataset:
+def load_digits_classes(classes: Iterable = range(10), *, n_train=None, seed=0) -> Dataset:
     """Return scikit-learn's handwritten digits; the i-th of `classes` is label i.
 
     The split is stratified and drawn from a named stream. The test set (30 %) does not depend on `n_train`, and a
@@ -49,7 +49,7 @@ def load_digits_classes(classes=range(10), *, n_train=None, seed=0) -> Dataset:
 
     classes = check_classes(classes, DIGITS, "digits")
     seed = check_seed(seed)
-    digits = load_digits()
+    digits: Any = load_digits()
     rows = np.flatnonzero(np.isin(digits.target, classes))
     y = np.array([classes.index(d) for d in digits.target[rows]])
     X = digits.data[rows] / 16.0
@@ -106,7 +106,10 @@ def make_synthetic(n_classes=3, n=300, *, n_test=None, image_shape=(1, 6, 6), no
     shape, seed = tuple(image_shape), check_seed(seed)
     if len(shape) != 3:
         raise InvalidInput(f"`image_shape={image_shape!r}` is not (channels, height, width).")
-    shape = tuple(check_integer(s, "image_shape", low=1, hint="It is (channels, height, width).") for s in shape)
+    channels, height, width = (
+        check_integer(s, "image_shape", low=1, hint="It is (channels, height, width).") for s in shape
+    )
+    shape = (channels, height, width)
     d = int(np.prod(shape))
     means = np.stack([generator(seed, use="synthetic", label=c).random(d) for c in range(n_classes)])
 

@@ -6,6 +6,7 @@ from learningcurves.checks import check_integer
 from learningcurves.errors import InvalidInput
 from learningcurves.streams import generator
 
+DIGITS = {str(d): d for d in range(10)}
 PAPER_SEED = 999  # the seed in the released code
 PAPER_TRAIN = 1500  # training samples of a pair
 PAPER_TEST = 250  # test samples of each class
@@ -54,9 +55,9 @@ def stratified_order(y, seed, keys=None, **axes):
     """
     y = np.asarray(y)
     place, index, rank = [], [], []
-    for c, label in enumerate(np.unique(y)):
+    named = [(str(label if keys is None else keys[label]), label) for label in np.unique(y).tolist()]
+    for c, (key, label) in enumerate(sorted(named)):  # ties go by the key, so that they too are the same for 1-7
         members = np.flatnonzero(y == label)
-        key = label.item() if keys is None else keys[label.item()]
         members = members[generator(seed, label=key, **axes).permutation(len(members))]
         index.append(members)
         place.append((np.arange(len(members)) + 0.5) / len(members))

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -189,7 +190,7 @@ def _transform_problem(steps, problem):
     """Return the problem behind the transformers; what was an image is one no longer."""
     if not steps:
         return problem
-    parts = {}
+    parts: dict[str, Any] = {}
     for part in ("clean", "test", "triggered", "backdoor"):
         X = getattr(problem, f"X_{part}")
         parts[f"X_{part}"] = _transform(steps, X) if X.shape[0] else parts["X_clean"][:0]
@@ -203,7 +204,7 @@ def _transform_problem(steps, problem):
     return replace(problem, **parts, image_shape=None, value_range=None)
 
 
-def _transform(steps, X):
+def _transform(steps, X) -> Any:
     for step in steps:
         try:
             with warnings.catch_warnings():

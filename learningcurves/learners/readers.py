@@ -10,10 +10,10 @@ ways. Here each estimator is mapped to
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
@@ -45,11 +45,11 @@ class Adapted:
         Name of the estimator's class.
     """
 
-    learner: BaseEstimator
+    learner: Any
     problem: BackdoorProblem
-    coef: np.ndarray | None
-    intercept: float | np.ndarray
-    dual: np.ndarray | None
+    coef: Any
+    intercept: Any
+    dual: Any
     kind: str
 
     def decision(self, X):
@@ -106,7 +106,7 @@ def _linear(model):
     return (coef[0], float(intercept[0])) if coef.shape[0] == 1 else (coef, intercept)
 
 
-def _liblinear_penalty(model):
+def _liblinear_penalty(model) -> Any:
     # liblinear appends the feature s = intercept_scaling with the weight b / s, which it penalises: (b / s)^2.
     return 1.0 / float(model.intercept_scaling) ** 2
 
@@ -115,8 +115,8 @@ def _read_logistic(model, problem, at):
     settings = {"class_weight": _class_weight(model, problem, at), "fit_intercept": bool(model.fit_intercept)}
     coef, intercept = _linear(model)
     kind = Softmax if coef.ndim == 2 else Logistic
-    free = model.solver != "liblinear"
-    learner = kind(_reg(1 / model.C), penalize_intercept=False if free else _liblinear_penalty(model), **settings)
+    penalty = _liblinear_penalty(model) if model.solver == "liblinear" else False
+    learner = kind(_reg(1 / model.C), penalize_intercept=penalty, **settings)
     return Adapted(learner, problem, coef, intercept, None, "LogisticRegression")
 
 
@@ -159,11 +159,11 @@ def _read_svc(model, problem, at):
     if model.kernel == "linear":
         learner = LinearSVM(reg, loss="hinge", penalize_intercept=False, class_weight=weights)
         return Adapted(learner, problem, np.asarray(X.T @ dual), intercept, dual, "SVC")
-    uses_gamma = model.kernel in ("rbf", "poly", "sigmoid")
+    gamma: Any = float(model._gamma) if model.kernel in ("rbf", "poly", "sigmoid") else 1.0
     learner = KernelSVM(
         reg,
         kernel=model.kernel,
-        gamma=float(model._gamma) if uses_gamma else 1.0,
+        gamma=gamma,
         degree=model.degree,
         coef0=float(model.coef0),
         penalize_intercept=False,

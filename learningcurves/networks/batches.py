@@ -117,7 +117,9 @@ def _named_parts(problem):
             f"({', '.join(PARTS)}) as a tuple or mapping of (X, y) pairs, torch data sets or loaders."
         )
     if parts["clean"] is None or parts["backdoor"] is None:
-        raise InvalidInput("`problem` lacks the clean or the backdoor part. Without backdoor samples pass X[:0], y[:0].")
+        raise InvalidInput(
+            "`problem` lacks the clean or the backdoor part. Without backdoor samples pass X[:0], y[:0]."
+        )
     return parts
 
 
@@ -128,7 +130,9 @@ def _read_part(value, part, dtype):
             raise InvalidInput(f"the loader of the {part} part gives no labels; expected pairs (samples, labels).")
         return torch.cat([X for X, _ in pairs]), torch.cat([y for _, y in pairs]).numpy()
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise NotSupported(f"the {part} part is a {type(value).__name__}; expected (X, y), a torch Dataset or DataLoader.")
+        raise NotSupported(
+            f"the {part} part is a {type(value).__name__}; expected (X, y), a torch Dataset or DataLoader."
+        )
     X, y = as_samples(value[0], f"X of the {part} part", dtype), value[1]
     y = y.detach().cpu().numpy() if torch.is_tensor(y) else np.asarray(y)
     if len(X) != len(y):
@@ -146,7 +150,9 @@ def as_samples(X, name, dtype) -> torch.Tensor:
             raise InvalidInput(f"{name} has dtype {X.dtype}; expected real numbers.")
         X = torch.from_numpy(X if X.flags.writeable else X.copy())
     if X.dtype == torch.uint8:
-        raise InvalidInput(f"{name} holds bytes. Scale images to [0, 1] (divide by 255) so that the trigger's range fits.")
+        raise InvalidInput(
+            f"{name} holds bytes. Scale images to [0, 1] (divide by 255) so that the trigger's range fits."
+        )
     if X.ndim < 2:
         raise InvalidInput(f"{name} has shape {tuple(X.shape)}; expected (n, features) or (n, C, H, W).")
     X = X.detach().to("cpu", dtype)

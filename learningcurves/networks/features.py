@@ -149,7 +149,9 @@ def extract_features(
             labels.append(None if y is None else np.asarray(y))
     values = np.concatenate(rows)
     if not np.isfinite(values).all():
-        raise InvalidInput("the features hold NaN or an infinite value: the network's weights or samples are too large.")
+        raise InvalidInput(
+            "the features hold NaN or an infinite value: the network's weights or samples are too large."
+        )
     y = None if labels[0] is None else np.concatenate(labels)
     return Features(values, y, f"{type(module).__name__} {weights_digest(module)[:12]}", found.name)
 
@@ -218,7 +220,9 @@ def _find_head(module, chunk, name):
         for hook in hooks:
             hook.remove()
     if not torch.is_tensor(output):
-        raise NotSupported(f"the module returns a {type(output).__name__}; wrap it so that it returns its outputs alone.")
+        raise NotSupported(
+            f"the module returns a {type(output).__name__}; wrap it so that it returns its outputs alone."
+        )
     is_output = {n: any(_same(out, output) for _, out in made) for n, made in calls.items()}
     if name is None:
         name = next((n for n in reversed(layers) if is_output[n]), None)

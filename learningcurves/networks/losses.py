@@ -24,7 +24,9 @@ class CrossEntropy:
         if y.is_floating_point():
             raise InvalidInput('`loss="cross_entropy"` needs one class label a sample; for target vectors use "bce".')
         if n_outputs < n_classes:
-            raise InvalidInput(f"the module has {n_outputs} outputs for {n_classes} classes. Give its head {n_classes}.")
+            raise InvalidInput(
+                f"the module has {n_outputs} outputs for {n_classes} classes. Give its head {n_classes}."
+            )
         return y
 
 
@@ -83,7 +85,9 @@ class MSE:
         if n_outputs == 1 and n_classes == 2:
             return (2 * y - 1).to(torch.get_default_dtype()).reshape(-1, 1)
         if n_outputs < n_classes:
-            raise InvalidInput(f"the module has {n_outputs} outputs for {n_classes} classes. Give its head {n_classes}.")
+            raise InvalidInput(
+                f"the module has {n_outputs} outputs for {n_classes} classes. Give its head {n_classes}."
+            )
         return F.one_hot(y, n_outputs).to(torch.get_default_dtype())
 
 
@@ -96,7 +100,9 @@ class CustomLoss:
     @property
     def name(self):
         """Name of the function, as recorded in checkpoints."""
-        return f"{getattr(self.function, '__module__', '')}.{getattr(self.function, '__qualname__', repr(self.function))}"
+        return (
+            f"{getattr(self.function, '__module__', '')}.{getattr(self.function, '__qualname__', repr(self.function))}"
+        )
 
     def __call__(self, outputs, targets):
         """Return one loss a sample, shape (n,)."""

@@ -84,10 +84,14 @@ class MobileNetV2(nn.Module):
             try:
                 weight, scale, bias = (arrays[f"conv{i:02d}.{part}"] for part in ("weight_int8", "scale", "bias"))
             except KeyError as error:
-                raise InvalidInput(f"`{path}` lacks {error}; expected {len(layers)} layers conv00, conv01, ...") from None
+                raise InvalidInput(
+                    f"`{path}` lacks {error}; expected {len(layers)} layers conv00, conv01, ..."
+                ) from None
             weight = weight.astype(np.float32) * scale.reshape(-1, *[1] * (weight.ndim - 1))
             if weight.size != layer.weight.numel() or weight.shape[:2] != tuple(layer.weight.shape[:2]):
-                raise InvalidInput(f"conv{i:02d} in `{path}` has shape {weight.shape}, not {tuple(layer.weight.shape)}.")
+                raise InvalidInput(
+                    f"conv{i:02d} in `{path}` has shape {weight.shape}, not {tuple(layer.weight.shape)}."
+                )
             layer.weight.data = torch.from_numpy(weight.reshape(layer.weight.shape))
             layer.bias.data = torch.from_numpy(bias.astype(np.float32))
         return self
@@ -152,7 +156,9 @@ class MobileNetV2Features:
         x = torch.from_numpy(np.array(chunk, dtype=np.float32))
         low, high = float(x.min()), float(x.max())
         if not (low >= -1e-6 and high <= 1 + 1e-6):
-            raise InvalidInput(f"`X` holds values in [{low:g}, {high:g}]; images must be in [0, 1]. Divide bytes by 255.")
+            raise InvalidInput(
+                f"`X` holds values in [{low:g}, {high:g}]; images must be in [0, 1]. Divide bytes by 255."
+            )
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
         if x.shape[2:] != (self.size, self.size):

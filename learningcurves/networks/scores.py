@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from learningcurves.errors import InvalidInput
-from learningcurves.networks.batches import NetworkData, as_network_data, fit_input
+from learningcurves.networks.batches import as_network_data, fit_input
 from learningcurves.networks.losses import as_loss
 from learningcurves.networks.runtime import evaluation_mode, network_device, network_dtype, torch_threads
 

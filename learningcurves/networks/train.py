@@ -5,6 +5,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from learningcurves.checks import check_choice, check_integer, check_number, check_seed
-from learningcurves.errors import InvalidInput, NotSupported, SolveFailed, Status
-from learningcurves.networks.batches import NetworkData, as_network_data, batch_indices, count_batches, fit_input
+from learningcurves.errors import InvalidInput, NotSupported, Status
+from learningcurves.networks.batches import NetworkData, as_network_data, count_batches
 from learningcurves.networks.checkpoint import load_checkpoint, save_checkpoint
+from learningcurves.networks.loop import EpochLoop, as_schedule, make_optimizer
 from learningcurves.networks.losses import as_loss
 from learningcurves.networks.runtime import (
     evaluation_mode,
@@ -28,12 +30,6 @@ from learningcurves.networks.runtime import (
 from learningcurves.networks.scores import evaluate, network_outputs
 from learningcurves.networks.weighted_norm import weighted_batch_norm
 from learningcurves.streams import integer
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda t: 1.0,
-    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),
-    "one_cycle": lambda t: t / 0.2 if t < 0.2 else (1 - t) / 0.8,  # linear up over a fifth of the steps, then down
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +181,7 @@ def train(
     check_choice(weighting, "weighting", ("sample", "group"))
     check_choice(batch_statistics, "batch_statistics", ("weighted", "plain"))
     recorded = _recorded_epochs(record, epochs)
-    factor = _schedule(schedule)
+    factor = as_schedule(schedule)
     callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
     if not isinstance(module, nn.Module):
         raise NotSupported(f"`module` is a {type(module).__name__}; expected a torch.nn.Module.")
@@ -193,7 +189,7 @@ def train(
     with torch_threads(threads), private_random_state(device, seed):
         module.to(device)
         targets = _check_outputs(module, data, loss)
-        solver, lr_of_solver = _make_optimizer(optimizer, module, lr, momentum, weight_decay)
+        solver, lr_of_solver = make_optimizer(optimizer, module, lr, momentum, weight_decay)
         settings = {
             "beta": beta,
             "batch_size": batch_size,
@@ -220,17 +216,21 @@ def train(
             if checkpoint.exists():
                 start, history = load_checkpoint(checkpoint, module, solver, settings=settings)
                 if start > epochs:
-                    raise InvalidInput(f"`checkpoint={str(checkpoint)!r}` is at epoch {start}, beyond `epochs={epochs}`.")
-        loop = _Loop(module, data, targets, solver, loss, beta, batch_size, seed, weighting, augment, device, amp)
+                    raise InvalidInput(
+                        f"`checkpoint={str(checkpoint)!r}` is at epoch {start}, beyond `epochs={epochs}`."
+                    )
+                _check_recorded(checkpoint, history, recorded, data)
+        loop = EpochLoop(module, data, targets, solver, loss, beta, batch_size, seed, weighting, augment, device, amp)
         loop.lr_at = lambda share: [base * factor(share) for base in lr_of_solver]
         begun = time.perf_counter()
         n_batches = count_batches(len(data.X), batch_size)
         bar = tqdm(total=epochs * n_batches, initial=start * n_batches, disable=not progress, unit="batch")
-        with bar, weighted_batch_norm(module) as set_weights:
+        with bar:
             for epoch in range(start + 1, epochs + 1):
                 seed_default(device, integer(seed, use="dropout", epoch=epoch))
-                entry = loop.run_epoch(epoch, epochs, set_weights if batch_statistics == "weighted" else None, bar)
-                set_weights(None)
+                # patched for the pass alone: callbacks may copy the module
+                with weighted_batch_norm(module) if batch_statistics == "weighted" else nullcontext() as set_weights:
+                    entry = loop.run_epoch(epoch, epochs, set_weights, bar)
                 if epoch in recorded:
                     entry |= evaluate(module, data, loss=loss, threads=None)
                     entry |= _measure(measure, module)
@@ -242,86 +242,6 @@ def train(
     module.eval()
     seconds = time.perf_counter() - begun
     return Training(module, tuple(history), beta, settings, start, seconds, Status.OK)
-
-
-class _Loop:
-    """One epoch after the other; all randomness of an epoch comes from its own streams."""
-
-    def __init__(self, module, data, targets, solver, loss, beta, batch_size, seed, weighting, augment, device, amp):
-        self.module, self.solver, self.loss, self.beta = module, solver, loss, beta
-        self.batch_size, self.seed, self.weighting, self.augment = batch_size, seed, weighting, augment
-        self.device, self.amp = device, amp
-        self.lr_at: Callable[[float], list[float]] = lambda share: []
-        on_gpu = device.type == "cuda"  # there the data move once; on the CPU this copies nothing
-        self.X, self.targets = data.X.to(device, non_blocking=on_gpu), targets.to(device)
-        self.is_backdoor = data.is_backdoor.to(device)
-
-    def run_epoch(self, epoch, epochs, set_weights, bar):
-        """Take one pass over the data and return its history entry."""
-        self.module.train()
-        draws = torch.Generator().manual_seed(integer(self.seed, use="augment", epoch=epoch))
-        batches = batch_indices(len(self.X), self.batch_size, self.seed, epoch)
-        normaliser = len(self.X) / len(batches)
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        rates = []
-        for step, index in enumerate(batches):
-            rates = self.lr_at(((epoch - 1) * len(batches) + step) / (epochs * len(batches)))
-            for group, rate in zip(self.solver.param_groups, rates, strict=True):
-                group["lr"] = rate
-            value, losses, backdoor = self._step(torch.from_numpy(index).to(self.device), normaliser, draws, set_weights)
-            losses = losses.detach().double()
-            sums += torch.stack([losses[~backdoor].sum(), losses[backdoor].sum()])
-            if not bar.disable and (step % 10 == 0 or step == len(batches) - 1):
-                bar.set_postfix({"epoch": f"{epoch}/{epochs}", "loss": f"{float(value):.4f}"}, refresh=False)
-            bar.update()
-        m = int(self.is_backdoor.sum())
-        clean, backdoor = sums.tolist()
-        if not math.isfinite(clean + backdoor) or not _finite(self.module):
-            raise SolveFailed(
-                f"training at beta={self.beta:g} diverged in epoch {epoch}: the loss or a weight is infinite or NaN. "
-                "Lower `lr`, or start with `schedule=\"one_cycle\"`.",
-                Status.DIVERGED,
-            )
-        entry = {"epoch": epoch, "loss_train_clean": clean / (len(self.X) - m), "lr": rates[0]}
-        if m:
-            entry["loss_train_backdoor"] = backdoor / m
-        if self.weighting == "sample":
-            entry["objective"] = (clean + self.beta * backdoor) / len(self.X)
-        else:
-            entry["objective"] = entry["loss_train_clean"] + self.beta * entry.get("loss_train_backdoor", 0.0)
-        return entry
-
-    def _step(self, index, normaliser, draws, set_weights):
-        X, backdoor = self.X[index], self.is_backdoor[index]
-        if self.augment is not None:
-            X = self.augment(X, draws)
-            if not torch.is_tensor(X) or X.shape[0] != len(index):
-                raise InvalidInput("`augment` must return a tensor with one sample for each that it gets.")
-        weights = torch.where(backdoor, self.beta, 1.0)
-        if set_weights is not None:
-            # at weight 1 throughout plain batch norm is the same, and faster
-            set_weights(weights if self.beta < 1 and bool(backdoor.any()) else None)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            outputs = self.module(fit_input(self.module, X))
-        outputs = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
-        outputs = outputs.reshape(-1, 1) if outputs.ndim == 1 else outputs
-        losses = self.loss(outputs, self.targets[index])
-        if self.weighting == "sample":
-            value = (weights.to(losses.dtype) * losses).sum() / normaliser
-        else:
-            value = _group_mean(losses, ~backdoor) + self.beta * _group_mean(losses, backdoor)
-        self.solver.zero_grad(set_to_none=True)
-        value.backward()
-        self.solver.step()
-        return value.detach(), losses, backdoor
-
-
-def _group_mean(losses, chosen):
-    return (losses * chosen).sum() / chosen.sum().clamp(min=1)
-
-
-def _finite(module):
-    return all(bool(torch.isfinite(p).all()) for p in module.parameters())
 
 
 def _measure(measure, module):
@@ -338,7 +258,7 @@ def _measure(measure, module):
 def _check_device(device, amp):
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InvalidInput(f"`device={str(device)!r}` is not available here. Use device=\"cpu\".")
+        raise InvalidInput(f'`device={str(device)!r}` is not available here. Use device="cpu".')
     if amp and device.type != "cuda":
         raise InvalidInput("`amp=True` needs a CUDA device; on the CPU train in full precision (amp=False).")
     if amp and not torch.cuda.is_bf16_supported():
@@ -354,28 +274,15 @@ def _recorded_epochs(record, epochs):
     return chosen
 
 
-def _schedule(schedule):
-    if callable(schedule):
-        return schedule
-    return SCHEDULES[check_choice(schedule, "schedule", SCHEDULES)]
-
-
-def _make_optimizer(optimizer, module, lr, momentum, weight_decay):
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    if not parameters:
-        raise InvalidInput("`module` has no parameter with requires_grad=True: there is nothing to train.")
-    if callable(optimizer):
-        solver = optimizer(parameters)
-        if not isinstance(solver, torch.optim.Optimizer):
-            raise InvalidInput(f"`optimizer` returned a {type(solver).__name__}; expected a torch.optim.Optimizer.")
-    else:
-        check_choice(optimizer, "optimizer", ("sgd", "adam", "adamw"))
-        if optimizer == "sgd":
-            solver = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
-        else:
-            kind = torch.optim.Adam if optimizer == "adam" else torch.optim.AdamW
-            solver = kind(parameters, lr=lr, weight_decay=weight_decay)
-    return solver, [group["lr"] for group in solver.param_groups]
+def _check_recorded(checkpoint, history, recorded, data):
+    if data.X_test is None and data.X_triggered is None:
+        return
+    for entry in history:
+        if entry["epoch"] in recorded and not {"loss_clean", "loss_triggered"} & set(entry):
+            raise InvalidInput(
+                f"`checkpoint={str(checkpoint)!r}` went past epoch {entry['epoch']}, which `record` asks for, without "
+                "scoring it. Delete it to start again, or record later epochs."
+            )
 
 
 def _check_outputs(module, data: NetworkData, loss):

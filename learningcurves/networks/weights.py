@@ -95,7 +95,9 @@ def _read_torch(path):
             "Where the file comes from, save `module.state_dict()` alone, best as .safetensors."
         ) from None
     except (RuntimeError, EOFError, ValueError) as error:
-        raise InvalidInput(f"`path={str(path)!r}` is neither .safetensors nor a file of torch.save ({error}).") from None
+        raise InvalidInput(
+            f"`path={str(path)!r}` is neither .safetensors nor a file of torch.save ({error})."
+        ) from None
 
 
 def _unwrap(state, path):

@@ -1,5 +1,7 @@
 """The learning curve: losses (and accuracies) on triggered and clean test samples over the backdoor weight."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
@@ -24,7 +26,7 @@ from learningcurves.plotting.tables import need_columns, refuse_pooling, several
 
 LOSSES = ("loss_triggered", "loss_clean")
 ACCURACIES = ("bk", "accuracy_clean")
-_DRAWN_AS = {"loss_triggered": "-", "bk": "-", "loss_clean": ":", "accuracy_clean": ":"}
+_DRAWN_AS: dict[str, Any] = {"loss_triggered": "-", "bk": "-", "loss_clean": ":", "accuracy_clean": ":"}
 
 
 class CurveDisplay(Display):
@@ -151,15 +153,17 @@ class CurveDisplay(Display):
             for quantity in (*LOSSES, *ACCURACIES)
             if quantity in frame.columns
         ]
-        new = {"_panel": "panel", "_group": "group", x: "x"}
-        summary = pd.concat(parts, ignore_index=True).rename(columns=new)
+        new: dict[Any, Any] = {"_panel": "panel", "_group": "group", x: "x"}
+        summary = pd.concat(parts, ignore_index=True).rename(columns=lambda c: new.get(c, c))
         tangents = None
         if x == "beta" and "slope" in frame.columns:
             start = work[work[x] == work[x].min()]
-            points = summarise(start, keys, "loss_triggered")
-            points = points.rename(columns=new)[["panel", "group", "x", "mid"]].rename(columns={"mid": "y"})
-            slopes = summarise(start, keys, "slope").rename(columns=new)[["panel", "group", "mid"]]
-            tangents = points.merge(slopes.rename(columns={"mid": "slope"}), on=["panel", "group"]).dropna()
+            named = ["panel", "group", "x", "y"]
+            points = summarise(start, keys, "loss_triggered")[[*keys, "mid"]].set_axis(named, axis=1)
+            slopes = summarise(start, keys, "slope")[["_panel", "_group", "mid"]]
+            tangents = points.merge(
+                slopes.set_axis(["panel", "group", "slope"], axis=1), on=["panel", "group"]
+            ).dropna()
         return cls(summary=summary, tangents=tangents, x=x, group=group, panel=panel, loss=loss)
 
     def plot(
@@ -236,7 +240,7 @@ class CurveDisplay(Display):
         width = width or (COLUMN if n_panels <= 2 else PAGE)
         ncols = min(n_panels, ncols or (2 if width < 5 else 4))
         nrows, self._columns = -(-n_panels // ncols), ncols
-        aspect = 0.62 if ncols == 1 else 0.85
+        aspect = 0.62 if ncols == 1 else 0.95
         self.figure_, grid = figure(ncols, nrows * n_kinds, width, aspect=aspect, sharex=True)
         flat = []
         for k in range(n_kinds):
@@ -320,7 +324,7 @@ class CurveDisplay(Display):
         for quantity, label in (("loss_triggered", "triggered"), ("loss_clean", "clean")):
             if quantity in drawn:
                 handles.append(Line2D([], [], color=color, linestyle=_DRAWN_AS[quantity], label=label))
-        if self.tangents_:
+        if self.tangents_ and self.tangents is not None:
             at = name_value("beta", float(self.tangents["x"].min()))
             handles.append(Line2D([], [], color=INK, linewidth=0.6, linestyle=(0, (6, 2)), label=f"tangent at {at}"))
         if self.floors_:

@@ -1,9 +1,12 @@
 """Parameter deviation: the norm of the parameters over their angle to the clean ones, along the backdoor weight."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from learningcurves.errors import InvalidInput
 from learningcurves.plotting.labels import axis_label, format_value, name_value
@@ -47,7 +50,7 @@ class DeviationDisplay(Display):
     failures_ : list of Line2D
         Crosses half way between the neighbours of a beta that failed.
     rings_ : list of Line2D
-        Larger markers with a dark edge, at the betas that are written out in the panel.
+        Larger markers with a dark edge, at the betas that are written out.
     labels_ : list of Annotation
     ax_, figure_, legend_
     """
@@ -142,7 +145,7 @@ class DeviationDisplay(Display):
         yscale : {"linear", "log"}, default="linear"
             log where norms of several learners differ by orders of magnitude.
         annotate : bool or sequence of float, default=True
-            Whether to write a few betas beside the path, or which.
+            Whether to ring a few betas, or which; written beside the path where a panel has one, else in the legend.
         legend : bool, default=True
         width : float, optional
             Width of a new figure in inches.
@@ -174,12 +177,12 @@ class DeviationDisplay(Display):
             else:
                 flat = take_axes(ax, len(panels), "this deviation display")
                 self.figure_, self.ax_, ncols = flat[0].figure, ax, 1
+            middles: list = []
             for p, (axes, panel) in enumerate(zip(flat, panels, strict=False)):
                 if yscale == "log":
                     set_log(axes, "y", self.paths["rho"])
-                middles = [(g, self._draw(axes, panel, g, styles[g])) for g in groups]
-                if annotate is not False:
-                    self._annotate(axes, middles, styles, None if annotate is True else annotate)
+                middles += [(axes, g, self._draw(axes, panel, g, styles[g])) for g in groups]
+                axes.xaxis.set_major_locator(MaxNLocator(4 if ncols > 1 else 6))
                 if ax is not None or ncols == 1:
                     axes.set_xlabel(axis_label(self.x))
                 if p % ncols == 0:
@@ -188,9 +191,20 @@ class DeviationDisplay(Display):
                     axes.set_title(name_value(self.panel, panel), loc="left")
             if ax is None and ncols > 1:
                 self.figure_.supxlabel(axis_label(self.x), fontsize=8)
+            ringed = ""
+            if annotate is not False:
+                ringed = self._annotate(flat[: len(panels)], middles, styles, None if annotate is True else annotate)
             handles = []
             if self.group is not None:
                 handles = [Line2D([], [], **styles[g].line(label=name_value(self.group, g))) for g in groups]
+            if ringed:
+                ring: dict[str, Any] = {
+                    "marker": "o",
+                    "linestyle": "",
+                    "markerfacecolor": "white",
+                    "markeredgecolor": INK,
+                }
+                handles.append(Line2D([], [], markersize=5, markeredgewidth=0.8, label=ringed, **ring))
             if self.failures_:
                 handles.append(Line2D([], [], color=INK, marker="x", linestyle="", label="failed"))
             host = self.figure_ if ax is None else None
@@ -218,29 +232,32 @@ class DeviationDisplay(Display):
             )
         return middle
 
-    def _annotate(self, axes, middles, styles, betas):
-        """Write a few betas beside the longest path, and ring the same betas on every path."""
-        axes.autoscale_view()
-        to_page = axes.transData + axes.transAxes.inverted()
-        middles = [(group, path.dropna()) for group, path in middles]
-        middles = [(group, path) for group, path in middles if len(path)]
-        if not middles:
-            return
-        spots = [to_page.transform(path[["nu", "rho"]].to_numpy()) for _, path in middles]
+    def _annotate(self, flat, middles, styles, betas) -> str:
+        """Ring a few betas, the same on every path; return them as text, or write them beside a path that is alone."""
+        paths = [(axes, g, path.dropna()) for axes, g, path in middles]
+        paths = [one for one in paths if len(one[2])]
+        if not paths:
+            return ""
+        spots = []
+        for axes in flat:
+            axes.autoscale_view()
+        for axes, _, path in paths:
+            spots.append((axes.transData + axes.transAxes.inverted()).transform(path[["nu", "rho"]].to_numpy()))
         longest = int(np.argmax([np.abs(np.diff(s, axis=0)).sum() for s in spots]))
-        chosen = _choose(middles[longest][1].index.to_numpy(), spots[longest], betas)
-        for k, (group, path) in enumerate(middles):
-            at = path.loc[path.index.isin([beta for _, beta in chosen])]
-            color = styles[group].color
-            look = {"marker": styles[group].marker, "linestyle": "", "markeredgecolor": INK, "markeredgewidth": 0.8}
-            self.rings_ += axes.plot(at["nu"], at["rho"], color=color, markersize=5, zorder=3, **look)
-            if k == longest:
-                for i, beta in chosen:
-                    self.labels_.append(_beside(axes, path, spots[k], i, f"β = {format_value(beta)}"))
+        chosen = _choose(paths[longest][2].index.to_numpy(), spots[longest], betas)
+        alone = len({g for _, g, _ in paths}) == 1
+        for (axes, group, path), spot in zip(paths, spots, strict=True):
+            style, at = styles[group], path.loc[path.index.isin(chosen)]
+            look = style.line(linestyle="", markeredgecolor=INK, markeredgewidth=0.8, markersize=5, zorder=3)
+            self.rings_ += axes.plot(at["nu"], at["rho"], **look)
+            if alone:
+                for beta in at.index:
+                    self.labels_.append(_beside(axes, path, spot, path.index.get_loc(beta)))
+        return "" if alone else "β = " + ", ".join(format_value(beta) for beta in chosen)
 
 
-def _choose(betas: np.ndarray, spots: np.ndarray, wanted) -> list[tuple[int, float]]:
-    """Return positions and values of the betas to label: the asked ones, or the most telling that keep apart."""
+def _choose(betas: np.ndarray, spots: np.ndarray, wanted) -> list[float]:
+    """Return the betas to label: those asked for, or the most telling that keep apart on the page."""
     chosen: list[int] = []
     for want in _WANTED if wanted is None else wanted:
         i = int(np.argmin(np.abs(betas - want)))
@@ -249,20 +266,21 @@ def _choose(betas: np.ndarray, spots: np.ndarray, wanted) -> list[tuple[int, flo
         if wanted is None and any((np.abs(spots[i] - spots[c]) < (0.22, 0.1)).all() for c in chosen):
             continue
         chosen.append(i)
-    return [(i, float(betas[i])) for i in sorted(chosen)]
+    return [float(betas[i]) for i in sorted(chosen)]
 
 
-def _beside(axes, path, spots, i, text):
-    """Write `text` to the side of the path that the path does not bend to, or above its last point."""
+def _beside(axes, path, spots, i):
+    """Write the beta of point `i` to the side of the path that the path does not bend to, or above its last point."""
     ahead = spots[min(i + 1, len(spots) - 1)] - spots[max(i - 1, 0)]
     length = float(np.hypot(*ahead)) or 1.0
     side = np.array([-ahead[1], ahead[0]]) / length  # the left of the direction of travel
     if i == len(spots) - 1 or spots[i][0] + 0.25 * side[0] > 0.85:
         side = np.array([-1.0, 0.3]) if spots[i][0] > 0.5 else side
     if i == 0:
-        side = np.array([0.3, 1.0])
+        rising = ahead[1] > 0.3 * abs(ahead[0])
+        side = np.array([1.0, -0.4]) if rising else np.array([0.3, 1.0])
     return axes.annotate(
-        text,
+        f"β = {format_value(float(path.index[i]))}",
         path.iloc[i][["nu", "rho"]].to_numpy(dtype=float),
         xytext=tuple(7 * side),
         textcoords="offset points",

@@ -108,3 +108,12 @@ def name_value(column: str | None, value) -> str:
     if column is None or isinstance(value, str):
         return text.replace("rbf", "RBF").replace("svm", "SVM").replace("_", " ")
     return f"{column.replace('_', ' ')} = {text}"
+
+
+def common_loss(frame, loss: str | None = None) -> str | None:
+    """Return the loss all learners of the table share the unit of, else None."""
+    if loss is not None or "learner" not in frame.columns:
+        return loss
+    losses = {learner_loss(name) for name in frame["learner"].unique()}
+    logs = losses <= {"logistic", "softmax"}
+    return losses.pop() if len(losses) == 1 or logs else None

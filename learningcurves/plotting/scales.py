@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from learningcurves.errors import InvalidInput
 from learningcurves.plotting.labels import format_value
 
 
@@ -96,3 +97,28 @@ def edges(values, *, log: bool) -> np.ndarray:
         middle = (centre[1:] + centre[:-1]) / 2
         inner = np.concatenate([[2 * centre[0] - middle[0]], middle, [2 * centre[-1] - middle[-1]]])
     return np.exp(inner) if log else inner
+
+
+BOUNDED = ("theta", "bk", "asr", "accuracy_clean", "nu", "half_beta")
+
+
+def choose_scale(values, column: str, scale: str) -> tuple[str, int]:
+    """Return (scale, sign): "log" with the sign that makes all values positive, "symlog", or "linear"."""
+    if scale not in ("auto", "log", "symlog", "linear"):
+        raise InvalidInput(f"the scale {scale!r} is not one of 'auto', 'log', 'symlog', 'linear'.")
+    sign = one_sign(values)
+    if scale == "auto":
+        scale = "linear" if column in BOUNDED else "log" if sign else "symlog"
+    if scale == "log" and not sign:
+        raise InvalidInput(
+            f"`{column}` has both signs or zeros, which a log scale would drop. Use 'symlog', or leave 'auto'."
+        )
+    return scale, (sign if scale == "log" else 1)
+
+
+def set_scale(axes, which, scale, values) -> None:
+    """Put the axis on the scale chosen for these values; to be called before anything is drawn."""
+    if scale == "symlog":
+        set_symlog(axes, which, values)
+    elif scale == "log":
+        set_log(axes, which, values)

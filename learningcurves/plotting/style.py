@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.colors
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ INK = "#333333"  # what belongs to no group: tangents, floors, notes
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 
-_RC: dict[str, Any] = {
+_RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so a figure looks the same on every machine
     "mathtext.fontset": "dejavusans",
     "text.usetex": False,
@@ -188,22 +189,41 @@ def take_axes(ax, n: int, what: str) -> list[Axes]:
 
 
 def outside_legend(host, axes, handles):
-    """Put a legend above the panels, where it hides no data; return it, or None without handles."""
+    """Put a legend above the panels, where it hides no data; return it, or None without handles.
+
+    `host` is the figure that the display made, which grows by the height of the legend, or None where the axes are
+    the caller's: the legend then stands above `axes`, no wider than they are.
+    """
     if not handles:
         return None
     labels = [h.get_label() for h in handles]
     if isinstance(host, Figure):
-        # Letters at 7.5 pt are about 0.065 in wide, a handle and its gaps about 0.5 in.
-        widths = [0.5 + 0.065 * len(label.replace("$", "")) for label in labels]
-        rows = 1
-        while sum(max(widths[c : c + rows]) for c in range(0, len(widths), rows)) > host.get_figwidth() - 0.2:
-            rows += 1
-            if rows >= len(widths):
-                break
+        rows = _legend_rows(labels, host.get_figwidth() - 0.2, size=7.5)
         host.set_figheight(host.get_figheight() + 0.1 + 0.16 * rows)  # the panels keep their size
         return host.legend(handles, labels, loc="outside upper center", ncols=-(-len(handles) // rows))
-    ncols = min(len(handles), 3)
-    return axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.02), borderaxespad=0, ncols=ncols)
+    room = axes.get_position().width * axes.figure.bbox.width / axes.figure.dpi
+    rows = _legend_rows(labels, room, size=8)
+    return axes.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.02),
+        borderaxespad=0,
+        ncols=-(-len(handles) // rows),
+        fontsize=8,
+        frameon=False,
+        columnspacing=1.0,
+    )
+
+
+def _legend_rows(labels, room: float, size: float) -> int:
+    """Return the least number of rows in which the entries fit into `room` inches at a font of `size` points."""
+    # A letter is about 0.62 of the font size wide, a handle with its gaps about five times the size.
+    widths = [(5 + 0.62 * len(label.replace("$", ""))) * size / 72 for label in labels]
+    for rows in range(1, len(widths)):
+        if sum(max(widths[c : c + rows]) for c in range(0, len(widths), rows)) <= room:
+            return rows
+    return len(widths)
 
 
 _METADATA: dict[str, dict[str, Any]] = {  # None drops the entry: no dates, no versions
@@ -214,9 +234,17 @@ _METADATA: dict[str, dict[str, Any]] = {  # None drops the entry: no dates, no v
 
 
 def render(figure: Figure, fmt: str, *, dpi: float = 300) -> bytes:
-    """Return the figure as the bytes of a PNG, PDF or SVG file; the same figure gives the same bytes."""
+    """Return the figure as the bytes of a PNG, PDF or SVG file; the same figure gives the same bytes.
+
+    The first call lays the figure out for good, since another pass of the automatic layout may move things by a hair.
+    After adding to a saved figure, ask for it anew: ``figure.set_layout_engine("constrained")``.
+    """
     buffer = io.BytesIO()
     with local():
+        if figure.get_layout_engine() is not None:
+            for _ in range(2):  # ticks follow from sizes, and sizes from ticks
+                figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(buffer, format=fmt, dpi=dpi, metadata=_METADATA[fmt])
     return buffer.getvalue()
 

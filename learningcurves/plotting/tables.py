@@ -59,9 +59,14 @@ def is_ok(frame: pd.DataFrame) -> np.ndarray:
     return np.array([s is Status.OK or str(s).lower() in good for s in frame["status"]], dtype=bool)
 
 
+def to_floats(column) -> np.ndarray:
+    """Return a column as floats, NaN for what is no number."""
+    return np.asarray(pd.to_numeric(column, errors="coerce"), dtype=float)
+
+
 def several(frame: pd.DataFrame, column: str) -> bool:
     """Whether the table has this column with more than one value in it."""
-    return column in frame.columns and frame[column].nunique() > 1
+    return column in frame.columns and len(frame[column].dropna().unique()) > 1
 
 
 def summarise(frame: pd.DataFrame, keys: Sequence[str], y: str, *, low: float = 0.1, high: float = 0.9) -> pd.DataFrame:
@@ -85,10 +90,10 @@ def summarise(frame: pd.DataFrame, keys: Sequence[str], y: str, *, low: float = 
         A cell without a finished row has NaN in low, mid and high.
     """
     work = frame[list(keys)].copy()
-    values = pd.to_numeric(frame[y], errors="coerce").to_numpy(dtype=float)
+    values = to_floats(frame[y])
     work["_y"] = np.where(is_ok(frame) & np.isfinite(values), values, np.nan)
     grouped = work.groupby(list(keys), sort=True, observed=True, dropna=False)["_y"]
-    result = grouped.quantile([low, 0.5, high]).unstack()
+    result = grouped.quantile(np.array([low, 0.5, high])).unstack()
     result.columns = ["low", "mid", "high"]
     result["n"] = grouped.count()
     result["n_failed"] = grouped.size() - result["n"]

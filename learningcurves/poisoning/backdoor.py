@@ -73,7 +73,7 @@ def poison(
     >>> from learningcurves.data.builtin import load_digits_pair
     >>> from learningcurves.poisoning.triggers import RandomPatch
     >>> poison(load_digits_pair(7, 1), RandomPatch(size=3, seed=1), fraction=0.1, seed=1)
-    BackdoorProblem(227 clean + 25 backdoor training samples, 109 clean + 109 triggered test samples, 64 features, 2 classes)
+    BackdoorProblem(228 clean + 25 backdoor training samples, 108 clean + 108 triggered test samples, 64 features, 2 classes)
     """
     seed = check_seed(seed)
     check_choice(mode, "mode", ("replace", "add"))

@@ -33,7 +33,7 @@ class Trigger(ABC):
         return self.kind
 
     @abstractmethod
-    def _draw(self, images, class_index, image_shape, low, high):
+    def _draw(self, images, class_index, image_shape, low, high) -> np.ndarray:
         """Return new images with the trigger of one class."""
 
     @abstractmethod
@@ -127,7 +127,7 @@ class Trigger(ABC):
         return axes
 
     @abstractmethod
-    def _picture(self, image_shape, class_index):
+    def _picture(self, image_shape, class_index) -> np.ndarray:
         """Return an RGBA picture (H, W, 4) of the pattern."""
 
 
@@ -143,7 +143,7 @@ class StampedTrigger(Trigger):
     alpha: float = 1.0
 
     @abstractmethod
-    def layer(self, image_shape, class_index=0):
+    def layer(self, image_shape, class_index=0) -> tuple[np.ndarray, np.ndarray]:
         """Return (mask, pattern), both of shape (C, H, W), pattern on the scale 0 to 1."""
 
     def check(self, image_shape, n_classes=2):
@@ -164,7 +164,7 @@ class AddedTrigger(Trigger):
     """A trigger that is added to the pixels and clipped to the range."""
 
     @abstractmethod
-    def perturbation(self, image_shape):
+    def perturbation(self, image_shape) -> np.ndarray:
         """Return what is added, shape (C, H, W), in units of the width of the value range."""
 
     def check(self, image_shape, n_classes=2):
@@ -189,7 +189,7 @@ def check_alpha(alpha):
 def set_fields(trigger, **values):
     """Set checked values on a frozen trigger, in its `__post_init__`."""
     for name, value in values.items():
-        object._set_fieldsattr__(trigger, name, value)
+        object.__setattr__(trigger, name, value)
 
 
 def fingerprint(array):

@@ -11,7 +11,7 @@ from learningcurves.poisoning.base import StampedTrigger, check_alpha, fingerpri
 from learningcurves.poisoning.stamping import check_pattern, check_position, corner, pattern_on
 from learningcurves.streams import generator
 
-_BADNETS = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 1.0))  # Gu et al. 2017, the 3x3 pattern in wide use
+_BADNETS = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])  # Gu et al. 2017, the 3x3 pattern in wide use
 
 
 def _check_size(size):
@@ -72,7 +72,7 @@ class RandomPatch(StampedTrigger):
     def patch(self, channels, class_index=0):
         """Return the patch of one class, shape (channels, height, width), on the scale 0 to 1."""
         h, w = _check_size(self.size)
-        c = class_index if self.per_class else 0
+        c = int(class_index) if self.per_class else 0
         if self.draw == "paper":  # the stream fills class after class, so earlier classes do not depend on later ones
             return np.random.RandomState(self.seed).rand(c + 1, channels, h, w)[c]
         return generator(self.seed, use="trigger", kind=self.kind, size=(h, w), class_index=c).random((channels, h, w))
@@ -191,7 +191,7 @@ class Checkerboard(StampedTrigger):
             )
         mask, pattern = np.zeros(image_shape), np.zeros(image_shape)
         for position in ("top_left", "top_right", "bottom_left", "bottom_right"):
-            board = np.array(_BADNETS)[:, ::-1] if "left" in position else np.array(_BADNETS)
+            board = _BADNETS[:, ::-1] if "left" in position else _BADNETS
             more, values = _place(pattern_on(board, image_shape), position, image_shape)
             mask, pattern = mask + more, pattern + values
         return mask, pattern

@@ -107,7 +107,7 @@ def pattern_on(pattern, image_shape, name="pattern"):
     return pattern
 
 
-def check_image_shape(image_shape):
+def check_image_shape(image_shape) -> tuple[int, int, int]:
     """Return (channels, height, width) as ints."""
     if image_shape is None:
         raise InvalidInput(
@@ -117,7 +117,10 @@ def check_image_shape(image_shape):
     shape = tuple(image_shape)
     if len(shape) != 3:
         raise InvalidInput(f"`image_shape={image_shape!r}` is not (channels, height, width).")
-    return tuple(check_integer(s, "image_shape", low=1, hint="It is (channels, height, width).") for s in shape)
+    channels, height, width = (
+        check_integer(s, "image_shape", low=1, hint="It is (channels, height, width).") for s in shape
+    )
+    return channels, height, width
 
 
 def check_value_range(value_range):

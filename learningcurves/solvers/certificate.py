@@ -40,13 +40,13 @@ def smooth_certificates(system: SmoothSystem, theta, scores, gradient, weights) 
     """Certify every column of theta (P, B, K) from its scores, gradient and sample weights."""
     reg, free = system.objective.reg, system.has_intercept and system.objective.intercept == 0
     slack = _rounding(system, theta, scores, weights)
-    correction, cost, feasible = (
-        _close_intercept(system, scores, gradient, weights) if free else (0.0, np.zeros(theta.shape[1]), True)
+    correction, cost, feasible, extra = (
+        _close_intercept(system, scores, gradient, weights, slack) if free else (0.0, np.zeros(len(slack)), True, 0.0)
     )
     corrected = gradient + correction
     penalty = system.penalty[:-1] if free else system.penalty
     body = corrected[:-1] if free else corrected
-    root = np.sqrt(np.einsum("pbk,pbk->b", body / penalty, body)) + slack / np.sqrt(penalty.min())
+    root = np.sqrt(np.einsum("pbk,pbk->b", body / penalty, body)) + (slack + extra) / np.sqrt(penalty.min())
     gap = np.where(feasible, 0.5 * root**2 + cost, np.inf)
     bound = np.sqrt(2.0 * gap / reg)
     bound = bound + 4 * EPS * np.sqrt(np.einsum("pbk,pbk->b", theta, theta))
@@ -91,36 +91,45 @@ def _rounding(system, theta, scores, weights):
     return EPS * growth * (terms + through_scores + system.penalty.max() * size)
 
 
-def _close_intercept(system, scores, gradient, weights):
-    """Move the dual point so that its intercept condition holds exactly; its cost in the gap."""
+def _close_intercept(system, scores, gradient, weights, slack):
+    """Move the dual point so that its intercept condition holds exactly, for any true value within `slack` of it.
+
+    Returns the change of the gradient, the cost in the gap, whether the moved point is feasible, and what the slack
+    may add to the gradient.
+    """
     off = gradient[-1]  # (B, K)
     if system.n_outputs > 1:
-        return _close_softmax_intercept(system, scores, off, weights)
+        return _close_softmax_intercept(system, scores, off, weights, slack)
     second = system.loss.second(scores, system.y)[..., 0]
     mass = np.einsum("nb,nb->b", weights, second)
-    shift = np.divide(off[:, 0], mass, out=np.zeros_like(mass), where=mass > 0)
+    safe = np.where(mass > 0, mass, 1.0)
+    shift, reach = off[:, 0] / safe, (np.abs(off[:, 0]) + slack) / safe
     feasible = (mass > 0) | (off[:, 0] == 0)
     if system.loss.name == "logistic":
-        feasible &= np.abs(shift) <= 1.0
+        feasible &= reach <= 1.0
     elif system.loss.name == "squared_hinge":
         depth = np.where(second > 0, 1.0 - system.y[:, None] * scores[..., 0], np.inf)
-        feasible &= np.all((depth >= np.abs(shift)) | (weights == 0), axis=0)
+        feasible &= np.all((depth >= reach) | (weights == 0), axis=0)
     moved = -(weights * second * shift)[:, :, None]
-    return system._transposed_times(moved), off[:, 0] * shift, feasible
+    pull = np.einsum("nb,n->b", weights * second, system.row_norms) / safe
+    return system._transposed_times(moved), reach**2 * safe, feasible, slack * pull
 
 
-def _close_softmax_intercept(system, scores, off, weights):
+def _close_softmax_intercept(system, scores, off, weights, slack):
     P, B, K = system.n_parameters, *off.shape
-    correction, cost, feasible = np.zeros((P, B, K)), np.zeros(B), np.ones(B, bool)
+    correction, cost, feasible, extra = np.zeros((P, B, K)), np.zeros(B), np.ones(B, bool), np.zeros(B)
     for b in range(B):
         p, mass = output_hessian(scores[:, b], weights[:, b])
         shift = np.linalg.lstsq(mass, off[b], rcond=1e-14)[0]
         shift -= shift.mean()
-        feasible[b] = np.ptp(shift) <= 1.0
+        smallest = np.sort(np.linalg.eigvalsh(mass))[1]
+        wobble = np.sqrt(K) * slack[b] / smallest if smallest > 0 else np.inf
+        feasible[b] = np.ptp(shift) + 2.0 * wobble <= 1.0
         moved = -weights[:, b : b + 1] * (p * shift - p * (p @ shift)[:, None])
         correction[:, b] = system.X.T @ moved
-        cost[b] = max(0.0, off[b] @ shift)
-    return correction, cost, feasible
+        cost[b] = (np.sqrt(max(0.0, off[b] @ shift)) + np.sqrt(K * wobble * slack[b])) ** 2
+        extra[b] = wobble * float(weights[:, b] * uncertainty(system, scores)[:, b] @ system.row_norms)
+    return correction, cost, feasible, extra
 
 
 def output_hessian(scores, weights):

@@ -50,6 +50,8 @@ class KernelSpec:
             return _squares(A)
         if self.name == "poly":
             return (self.gamma * _squares(A) + self.coef0) ** self.degree
+        if self.name == "precomputed":  # rows of test samples do not hold their own kernel value
+            return np.diagonal(A).copy() if A.shape[0] == A.shape[1] else np.full(A.shape[0], np.inf)
         return np.array([self(A[i : i + 1], A[i : i + 1])[0, 0] for i in range(A.shape[0])])
 
 

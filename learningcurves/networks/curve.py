@@ -1,0 +1,299 @@
+"""The learning curve of a whole network: trained from the same start for every beta, over several seeds."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from scipy import stats
+from torch import nn
+from tqdm.auto import tqdm
+
+from learningcurves.checks import check_beta, check_choice, check_integer, check_number, check_seed
+from learningcurves.errors import InvalidInput, NotSupported, SolveFailed, Status
+from learningcurves.networks.batches import as_network_data
+from learningcurves.networks.runtime import network_dtype, private_random_state
+from learningcurves.networks.train import train
+from learningcurves.streams import integer
+
+SCORES = ("loss_triggered", "loss_clean", "bk", "accuracy_clean")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedCurve:
+    """Losses and accuracies of a network trained at each beta, for each seed and recorded epoch.
+
+    Attributes
+    ----------
+    beta : ndarray of shape (B,)
+    seeds : tuple of int, S of them
+        Each gives initial weights, batch order, dropout and augmentation, the same for every beta.
+    epochs : tuple of int, E of them
+        The recorded epochs.
+    scores : mapping of str to ndarray of shape (B, S, E)
+        `loss_triggered`, `loss_clean` (means over test samples), `bk`, `accuracy_clean`, `asr` where true labels are
+        known, the losses during training, and what `measure` returned. NaN where a training failed.
+    status : tuple of tuples of Status
+        By beta, then seed.
+    settings : mapping
+        Of the training, without beta and seed.
+    """
+
+    beta: np.ndarray
+    seeds: tuple[int, ...]
+    epochs: tuple[int, ...]
+    scores: Mapping[str, np.ndarray]
+    status: tuple[tuple[Status, ...], ...]
+    settings: Mapping
+
+    def __getattr__(self, name):
+        # reached only for names that are no fields: scores read like the arrays of a LearningCurve
+        scores = self.__dict__.get("scores", {})
+        if name in scores:
+            return scores[name]
+        raise AttributeError(f"TrainedCurve has no {name!r}; its scores are {', '.join(scores)}.")
+
+    @property
+    def bk_floor(self) -> np.ndarray | None:
+        """Backdoor accuracy at beta = 0 for each seed at the last epoch, or None if 0 is not in `beta`."""
+        return self.scores["bk"][0, :, -1] if "bk" in self.scores and self.beta[0] == 0 else None
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a beta, seed and epoch: the scores and the status ("ok" or its name in lower case)."""
+        shape = (len(self.beta), len(self.seeds), len(self.epochs))
+        b, s, e = (axis.ravel() for axis in np.indices(shape))
+        columns = {"beta": self.beta[b], "seed": np.array(self.seeds)[s], "epoch": np.array(self.epochs)[e]}
+        columns |= {name: values.ravel() for name, values in self.scores.items()}
+        columns["status"] = [self.status[i][j].name.lower() for i, j in zip(b, s, strict=True)]
+        return pd.DataFrame(columns)
+
+    def interval(
+        self, score: str, *, epoch: int | None = None, level: float = 0.95, method: str = "t", change: bool = False
+    ) -> pd.DataFrame:
+        """Return the mean of a score over seeds and an interval for it, at each beta.
+
+        Parameters
+        ----------
+        score : str
+            Name of a score.
+        epoch : int, optional
+            A recorded epoch; the last by default.
+        level : float, default=0.95
+        method : {"t", "bootstrap"}
+            "t": Student's interval of the mean, from the standard deviation over seeds. "bootstrap": percentiles of the
+            means of 2,000 resamples of the seeds, too narrow for fewer than about ten seeds.
+        change : bool, default=False
+            Difference to the smallest beta within each seed. As all betas of a seed share initial weights and batches,
+            its interval is usually the narrower one.
+
+        Returns
+        -------
+        DataFrame
+            Columns beta, low, mid (mean), high, n (seeds that finished), n_failed. With one seed low and high are NaN.
+            Accuracies are cut to [0, 1].
+        """
+        check_choice(score, "score", self.scores)
+        check_choice(method, "method", ("t", "bootstrap"))
+        check_number(level, "level", low=0, high=1, open_low=True)
+        epoch = self.epochs[-1] if epoch is None else epoch
+        if epoch not in self.epochs:
+            raise InvalidInput(f"`epoch={epoch}` was not recorded (recorded: {', '.join(map(str, self.epochs))}).")
+        values = self.scores[score][:, :, self.epochs.index(epoch)]
+        values = values - values[0] if change else values
+        bounded = score in ("bk", "accuracy_clean", "asr") and not change
+        rows = [_interval(row[np.isfinite(row)], level, method, bounded) for row in values]
+        frame = pd.DataFrame(rows, columns=["low", "mid", "high", "n"])
+        frame.insert(0, "beta", self.beta)
+        return frame.assign(n_failed=len(self.seeds) - frame["n"])
+
+    def plot(self, ax=None, *, epoch: int | None = None, level: float = 0.95, accuracy: bool | None = None, **plot_kw):
+        """Draw mean and t-interval over seeds: triggered solid, clean dotted; accuracies below unless `ax` is given.
+
+        Returns
+        -------
+        CurveDisplay
+            Its `figure_` saves itself; see `learningcurves.plotting.CurveDisplay.plot` for `plot_kw`.
+        """
+        from learningcurves.plotting.curve import CurveDisplay
+
+        tables = []
+        for score in SCORES:
+            if score in self.scores:
+                table = self.interval(score, epoch=epoch, level=level).rename(columns={"beta": "x"})
+                # one seed has no interval: the band has no width then
+                table = table.assign(low=table["low"].fillna(table["mid"]), high=table["high"].fillna(table["mid"]))
+                tables.append(table.assign(panel="", group="", quantity=score))
+        if not tables:
+            raise InvalidInput("nothing was scored: give `problem` a test or triggered part, and `record` epochs.")
+        loss = {"cross_entropy": "softmax", "bce": "logistic", "mse": "squared"}.get(self.settings.get("loss", ""))
+        floors = None
+        if self.bk_floor is not None and np.isfinite(self.bk_floor).any():
+            floors = pd.DataFrame({"panel": [""], "group": [""], "y": [float(np.nanmean(self.bk_floor))]})
+        display = CurveDisplay(summary=pd.concat(tables, ignore_index=True), floors=floors, loss=loss)
+        return display.plot(ax=ax, accuracy=(ax is None) if accuracy is None else accuracy, **plot_kw)
+
+    def __repr__(self):
+        failed = sum(not status.ok for row in self.status for status in row)
+        text = f"TrainedCurve: {len(self.beta)} values of beta in [{self.beta[0]:g}, {self.beta[-1]:g}], "
+        text += f"{len(self.seeds)} seeds, recorded at epochs {', '.join(map(str, self.epochs))}"
+        for score in SCORES:
+            if score in self.scores:
+                mid = self.interval(score)["mid"]
+                text += f"\n  {score} {mid.iloc[0]:.4g} -> {mid.iloc[-1]:.4g}"
+        return text + (f"\n  {failed} trainings FAILED" if failed else "")
+
+
+def train_curve(
+    make_module: Callable[[], nn.Module],
+    problem,
+    *,
+    beta,
+    epochs: int,
+    seeds: Sequence[int] = (0, 1, 2),
+    record: str | Sequence[int] = "last",
+    checkpoint=None,
+    n_jobs: int = 1,
+    progress: bool = True,
+    **training,
+) -> TrainedCurve:
+    """Train a whole network at every beta and score it: the learning curve without any approximation but training.
+
+    Parameters
+    ----------
+    make_module : callable or torch.nn.Module
+        Makes a fresh network, e.g. ``lambda: SmallCNN((1, 28, 28), 10)``. It is called once a seed, with torch's
+        generator seeded, and every beta starts from a copy. A module instead of a callable is one start for all seeds.
+    problem : BackdoorProblem, NetworkData, or parts as for `train`
+        With test and triggered samples.
+    beta : array of shape (B,)
+        Increasing weights in [0, 1].
+    epochs : int
+        Passes over the data in each training.
+    seeds : sequence of int, default=(0, 1, 2)
+        One training each, at every beta.
+    record : {"last", "all"} or sequence of int
+        Epochs after which the test samples are scored; the last one always is.
+    checkpoint : folder, optional
+        One file for each beta and seed. Run the same call again to go on after an interruption: finished trainings are
+        read, an unfinished one continues.
+    n_jobs : int, default=1
+        Trainings at the same time (joblib processes); on the CPU each has one torch thread.
+    progress : bool, default=True
+        A bar over the trainings and, with one job, one inside each.
+    **training
+        Arguments of `train`: batch_size, lr, weight_decay, optimizer, schedule, loss, weighting, measure, device, ...
+
+    Returns
+    -------
+    TrainedCurve
+
+    Raises
+    ------
+    InvalidInput, NotSupported
+        Before any training, if an argument does not fit. A training that diverges does not raise: its scores are NaN,
+        its status DIVERGED.
+    """
+    betas = check_beta(beta)
+    seeds = tuple(check_seed(seed, "seeds") for seed in ([seeds] if isinstance(seeds, int) else seeds))
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InvalidInput(f"`seeds={seeds!r}` must hold at least one seed, and each only once.")
+    check_integer(epochs, "epochs", low=1)
+    check_integer(n_jobs, "n_jobs", hint="-1 uses all cores.")
+    recorded = _with_last(record, epochs)
+    taken = {"beta", "seed", "module"} & set(training)
+    if taken:
+        raise InvalidInput(f"`{taken.pop()}` is set by `train_curve` itself; pass `beta` and `seeds`.")
+    starts = {seed: _initial_module(make_module, seed) for seed in seeds}
+    data = as_network_data(problem, dtype=network_dtype(starts[seeds[0]]))
+    cells = [(value, seed) for seed in seeds for value in betas]
+    inner = progress and n_jobs == 1
+    run = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(_run_cell)(
+            starts[seed],
+            data,
+            {
+                **training,
+                "beta": float(value),
+                "seed": seed,
+                "epochs": epochs,
+                "record": recorded,
+                "checkpoint": _cell_path(checkpoint, value, seed),
+                "progress": inner,
+            },
+        )
+        for value, seed in cells
+    )
+    results = list(tqdm(run, total=len(cells), disable=not progress, desc="trainings", unit="training"))
+    return _collect(betas, seeds, recorded, dict(zip(cells, results, strict=True)))
+
+
+def _with_last(record, epochs):
+    if isinstance(record, str):
+        check_choice(record, "record", ("last", "all"))
+        return tuple(range(1, epochs + 1)) if record == "all" else (epochs,)
+    chosen = {check_integer(epoch, "record", low=1, high=epochs, hint="It lists epochs.") for epoch in record}
+    return tuple(sorted({*chosen, epochs}))
+
+
+def _initial_module(make_module, seed):
+    if isinstance(make_module, nn.Module):
+        return copy.deepcopy(make_module)
+    if not callable(make_module):
+        raise NotSupported(f"`make_module` is a {type(make_module).__name__}; expected a function that makes a module.")
+    with private_random_state(seed=integer(seed, use="initial weights")):
+        module = make_module()
+    if not isinstance(module, nn.Module):
+        raise NotSupported(f"`make_module` returned a {type(module).__name__}; expected a torch.nn.Module.")
+    return module
+
+
+def _cell_path(folder, beta, seed):
+    return None if folder is None else Path(folder) / f"beta={float(beta)!r}_seed={seed}.safetensors"
+
+
+def _run_cell(start, data, options):
+    """Return (history, settings, status) of one training; a failed one returns its status instead of raising."""
+    try:
+        result = train(copy.deepcopy(start), data, **options)
+    except SolveFailed as error:
+        return (), {}, error.status
+    return result.history, result.settings, Status.OK
+
+
+def _collect(betas, seeds, recorded, results):
+    names = sorted({n for history, _, _ in results.values() for entry in history for n in entry} - {"epoch", "lr"})
+    order = [n for n in SCORES if n in names] + [n for n in names if n not in SCORES]
+    scores = {name: np.full((len(betas), len(seeds), len(recorded)), np.nan) for name in order}
+    for b, value in enumerate(betas):
+        for s, seed in enumerate(seeds):
+            entries = {entry["epoch"]: entry for entry in results[value, seed][0]}
+            for e, epoch in enumerate(recorded):
+                for name in order:
+                    scores[name][b, s, e] = entries.get(epoch, {}).get(name, np.nan)
+    for values in scores.values():
+        values.flags.writeable = False
+    status = tuple(tuple(results[value, seed][2] for seed in seeds) for value in betas)
+    settings = next((facts for _, facts, state in results.values() if state.ok), {})
+    settings = {name: value for name, value in settings.items() if name not in ("beta", "seed")}
+    return TrainedCurve(betas, seeds, recorded, scores, status, settings)
+
+
+def _interval(values, level, method, bounded):
+    n = len(values)
+    if n == 0:
+        return np.nan, np.nan, np.nan, 0
+    mean = float(values.mean())
+    if n == 1:
+        return np.nan, mean, np.nan, 1
+    if method == "t":
+        half = float(stats.t.ppf(0.5 + level / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+        low, high = mean - half, mean + half
+    else:
+        draws = np.random.default_rng(0).integers(n, size=(2000, n))  # a fixed stream: the same interval each time
+        low, high = np.quantile(values[draws].mean(axis=1), [0.5 - level / 2, 0.5 + level / 2])
+    if bounded:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return float(low), mean, float(high), n
