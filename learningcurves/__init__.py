@@ -18,6 +18,13 @@ _WHERE = {
         "ConvergenceWarning", "InvalidInput", "LearningCurvesError", "NotSupported", "SolveFailed", "Status",
     ),
     "learningcurves.data.problem": ("BackdoorProblem", "Dataset"),
+    "learningcurves.data.builtin": ("load_digits_classes", "load_digits_pair", "make_synthetic"),
+    "learningcurves.data.files": (
+        "load_cifar10", "load_cifar10_pair", "load_imagenette", "load_imagenette_pair", "load_mnist", "load_mnist_pair",
+    ),
+    "learningcurves.poisoning.backdoor": ("poison",),
+    "learningcurves.poisoning.patches": ("Checkerboard", "ImagePatch", "RandomPatch", "SolidPatch", "badnets_patch"),
+    "learningcurves.poisoning.overlays": ("Blend", "Invisible", "Sinusoid"),
     "learningcurves.learners.learners": ("KernelSVM", "LinearSVM", "Logistic", "Ridge", "Softmax"),
     "learningcurves.curves.curve": ("LearningCurve", "LearningCurves", "learning_curve"),
     "learningcurves.curves.slope": ("Slope", "backdoor_slope"),

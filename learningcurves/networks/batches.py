@@ -148,7 +148,10 @@ def as_samples(X, name, dtype) -> torch.Tensor:
         X = np.asarray(X)
         if X.dtype.kind not in "fiub":
             raise InvalidInput(f"{name} has dtype {X.dtype}; expected real numbers.")
-        X = torch.from_numpy(X if X.flags.writeable else X.copy())
+        if X.dtype != np.uint8:
+            wanted = np.float64 if dtype == torch.float64 else np.float32
+            X = X.astype(wanted, copy=not X.flags.writeable)  # torch does not take read-only memory
+        X = torch.from_numpy(X) if X.dtype != np.uint8 else torch.empty(0, dtype=torch.uint8)
     if X.dtype == torch.uint8:
         raise InvalidInput(
             f"{name} holds bytes. Scale images to [0, 1] (divide by 255) so that the trigger's range fits."

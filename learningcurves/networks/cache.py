@@ -13,7 +13,7 @@ from torch import nn
 from learningcurves.checks import check_choice, check_integer
 from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.features import extract_features, replace_samples
+from learningcurves.networks.features import replace_samples, sample_features
 from learningcurves.networks.mobilenet import MobileNetV2Features
 from learningcurves.networks.weights import weights_digest
 from learningcurves.storage import load_json, save_json
@@ -127,7 +127,7 @@ class FeatureExtractor:
 
     def _module_features(self, X, image_shape):
         options = {"batch_size": self._batch_size, "image_shape": image_shape, "threads": self._threads}
-        return extract_features(self._module, X, head=self._head, **options).X
+        return sample_features(self._module, X, head=self._head, **options).X
 
     def _chunks(self, X, image_shape):
         for start in range(0, len(X), self.chunk):

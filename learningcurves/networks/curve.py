@@ -106,7 +106,7 @@ class TrainedCurve:
         bounded = score in ("bk", "accuracy_clean", "asr") and not change
         rows = [_interval(row[np.isfinite(row)], level, method, bounded) for row in values]
         frame = pd.DataFrame(rows, columns=["low", "mid", "high", "n"])
-        frame.insert(0, "beta", self.beta)
+        frame.insert(0, "beta", pd.Series(self.beta))
         return frame.assign(n_failed=len(self.seeds) - frame["n"])
 
     def plot(self, ax=None, *, epoch: int | None = None, level: float = 0.95, accuracy: bool | None = None, **plot_kw):
@@ -128,7 +128,8 @@ class TrainedCurve:
                 tables.append(table.assign(panel="", group="", quantity=score))
         if not tables:
             raise InvalidInput("nothing was scored: give `problem` a test or triggered part, and `record` epochs.")
-        loss = {"cross_entropy": "softmax", "bce": "logistic", "mse": "squared"}.get(self.settings.get("loss", ""))
+        units = {"CrossEntropy": "softmax", "BCE": "logistic", "MSE": "squared"}
+        loss = units.get(self.settings.get("loss", "").split("(")[0])
         floors = None
         if self.bk_floor is not None and np.isfinite(self.bk_floor).any():
             floors = pd.DataFrame({"panel": [""], "group": [""], "y": [float(np.nanmean(self.bk_floor))]})

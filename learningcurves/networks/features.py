@@ -135,6 +135,11 @@ def extract_features(
     """
     if isinstance(X, Dataset | BackdoorProblem):
         return _container_features(module, X, head=head, batch_size=batch_size, threads=threads)
+    return sample_features(module, X, head=head, batch_size=batch_size, image_shape=image_shape, threads=threads)
+
+
+def sample_features(module, X, *, head=None, batch_size=256, image_shape=None, threads: int | None = 1) -> Features:
+    """Return the features of plain samples; see `extract_features`."""
     _check_module(module)
     check_integer(batch_size, "batch_size", low=1)
     dtype, device = network_dtype(module), network_device(module)
@@ -159,15 +164,15 @@ def extract_features(
 def _container_features(module, container, **options):
     first = "train" if isinstance(container, Dataset) else "clean"
     parts = (first, "test") if isinstance(container, Dataset) else ("clean", "backdoor", "test", "triggered")
-    shape, found, arrays = container.image_shape, None, {}
+    shape, arrays, facts = container.image_shape, {}, {}
     for part in parts:
         X = getattr(container, f"X_{part}")
         if X.shape[0]:
-            found = extract_features(module, X, image_shape=shape, **options)
+            found = sample_features(module, X, image_shape=shape, **options)
             arrays[part] = found.X
+            facts = {"network": found.network, "head": found.head}
         else:
             arrays[part] = np.empty((0, arrays[first].shape[1]))
-    facts = {"network": found.network, "head": found.head}
     return replace_samples(container, arrays, facts)
 
 

@@ -17,11 +17,11 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
-def as_schedule(schedule) -> Callable[[float], float]:
+def as_schedule(schedule: str | Callable[[float], float]) -> Callable[[float], float]:
     """Return the factor on the learning rate as a function of the finished share of the steps."""
-    if callable(schedule):
-        return schedule
-    return SCHEDULES[check_choice(schedule, "schedule", SCHEDULES)]
+    if isinstance(schedule, str) or not callable(schedule):
+        return SCHEDULES[check_choice(schedule, "schedule", SCHEDULES)]
+    return schedule
 
 
 def make_optimizer(optimizer, module, lr, momentum, weight_decay):

@@ -60,7 +60,8 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, n_classes: int = 1001):
         super().__init__()
-        layers, n_in = [SameConv(3, 32, 3, 2)], 32
+        layers: list[nn.Module] = [SameConv(3, 32, 3, 2)]
+        n_in = 32
         for expansion, n_out, repeats, stride in STAGES:
             for repeat in range(repeats):
                 layers.append(InvertedResidual(n_in, n_out, stride if repeat == 0 else 1, expansion))
@@ -120,7 +121,8 @@ class MobileNetV2Features:
             raise InvalidInput(f"`size={size}` is not a multiple of 32; 128 is fast, 224 is the training resolution.")
         self.batch_size = check_integer(batch_size, "batch_size", low=1)
         self.threads = threads
-        self.network = MobileNetV2().load_int8(path).eval().to(memory_format=torch.channels_last)
+        self.network = MobileNetV2().load_int8(path).eval()
+        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.facts = {
             "extractor": "MobileNetV2 (ImageNet, 8-bit weights)",
             "weights_sha256": file_digest(path),

@@ -75,6 +75,6 @@ class ResNet18(nn.Module):
         x = F.relu(self.bn1(self.conv1(images)))
         if self.stem == "imagenet":
             x = F.max_pool2d(x, 3, 2, 1)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for stage in range(1, 5):
+            x = self.get_submodule(f"layer{stage}")(x)
         return self.fc(x.mean(dim=(2, 3)))

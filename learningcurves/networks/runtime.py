@@ -23,20 +23,20 @@ def torch_threads(threads: int | None):
 @contextmanager
 def private_random_state(device: torch.device | str = "cpu", seed: int | None = None):
     """Give torch's default generators back as they were; inside the block they start from `seed` if it is given."""
-    device = torch.device(device)
-    cuda = [device] if device.type == "cuda" else []
+    place = torch.device(device)
+    cuda = [place] if place.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         if seed is not None:
-            seed_default(device, seed)
+            seed_default(place, seed)
         yield
 
 
 def seed_default(device: torch.device | str, seed: int):
     """Seed the default generators of the CPU and of one device (and of no other)."""
-    device = torch.device(device)
-    torch.random.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
+    place = torch.device(device)
+    torch.default_generator.manual_seed(seed)
+    if place.type == "cuda":
+        with torch.cuda.device(place):
             torch.cuda.manual_seed(seed)
 
 

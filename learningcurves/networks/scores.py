@@ -1,5 +1,7 @@
 """Losses and accuracies of a network on the clean and the triggered test samples."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -22,7 +24,12 @@ def network_outputs(module: nn.Module, X: torch.Tensor, batch_size: int = 512) -
 
 
 def evaluate(
-    module: nn.Module, problem, *, loss="cross_entropy", batch_size: int = 512, threads: int | None = 1
+    module: nn.Module,
+    problem,
+    *,
+    loss: str | Callable = "cross_entropy",
+    batch_size: int = 512,
+    threads: int | None = 1,
 ) -> dict[str, float]:
     """Score a network on the test samples of a problem.
 

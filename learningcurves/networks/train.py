@@ -75,7 +75,7 @@ def train(
     momentum: float = 0.9,
     optimizer: str | Callable = "sgd",
     schedule: str | Callable[[float], float] = "cosine",
-    loss="cross_entropy",
+    loss: str | Callable = "cross_entropy",
     seed: int = 0,
     weighting: str = "sample",
     batch_statistics: str = "weighted",

@@ -43,7 +43,7 @@ def weighted_batch_norm(module: nn.Module):
         return forward
 
     for layer in layers:
-        layer.forward = patched(layer)
+        layer.forward = patched(layer)  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield set_weights
     finally:

@@ -278,7 +278,7 @@ def _beside(axes, path, spots, i):
         side = np.array([-1.0, 0.3]) if spots[i][0] > 0.5 else side
     if i == 0:
         rising = ahead[1] > 0.3 * abs(ahead[0])
-        side = np.array([1.0, -0.4]) if rising else np.array([0.3, 1.0])
+        side = np.array([1.0, -0.1]) if rising else np.array([0.3, 1.0])
     return axes.annotate(
         f"β = {format_value(float(path.index[i]))}",
         path.iloc[i][["nu", "rho"]].to_numpy(dtype=float),
@@ -288,7 +288,7 @@ def _beside(axes, path, spots, i):
         va="center" if abs(side[1]) < 0.5 else "bottom" if side[1] > 0 else "top",
         fontsize=6.5,
         color=INK,
-        path_effects=[withStroke(linewidth=2, foreground="white")],
+        path_effects=[withStroke(linewidth=1.5, foreground="white")],
         zorder=4,
     )
 
