@@ -30,6 +30,8 @@ _WHERE = {
     "learningcurves.curves.slope": ("Slope", "backdoor_slope"),
     "learningcurves.curves.deviation": ("Deviation", "parameter_deviation"),
     "learningcurves.curves.influence": ("PairwiseInfluence", "pairwise_influence"),
+    "learningcurves.curves.reg_gradient": ("RegGradient", "reg_gradient"),
+    "learningcurves.curves.region": ("SafeRegion", "safe_region"),
     "learningcurves.curves.input_gradient": ("input_gradient",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}

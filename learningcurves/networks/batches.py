@@ -126,9 +126,10 @@ def _named_parts(problem):
 def _read_part(value, part, dtype):
     if isinstance(value, DataLoader | TorchDataset):
         pairs = list(read_chunks(value, 1024, dtype=dtype))
-        if not pairs or pairs[0][1] is None:
+        labels = [np.asarray(y) for _, y in pairs if y is not None]
+        if not pairs or len(labels) < len(pairs):
             raise InvalidInput(f"the loader of the {part} part gives no labels; expected pairs (samples, labels).")
-        return torch.cat([X for X, _ in pairs]), torch.cat([y for _, y in pairs]).numpy()
+        return torch.cat([X for X, _ in pairs]), np.concatenate(labels)
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise NotSupported(
             f"the {part} part is a {type(value).__name__}; expected (X, y), a torch Dataset or DataLoader."
@@ -192,8 +193,8 @@ def read_chunks(source, batch_size: int, *, dtype, image_shape=None):
     if isinstance(source, DataLoader):
         with private_random_state():  # a loader draws its order, or its workers' seed, from the default generator
             for batch in source:
-                X, y = batch[:2] if isinstance(batch, list | tuple) and len(batch) > 1 else (batch, None)
-                X = X[0] if isinstance(X, list | tuple) else X
+                parts = list(batch) if isinstance(batch, list | tuple) else [batch]
+                X, y = parts[0], parts[1] if len(parts) > 1 else None
                 yield from _cut(X, None if y is None else torch.as_tensor(y), batch_size, dtype, image_shape)
     else:
         X, y = source if isinstance(source, list | tuple) and len(source) == 2 else (source, None)

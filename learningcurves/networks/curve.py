@@ -105,8 +105,9 @@ class TrainedCurve:
         values = values - values[0] if change else values
         bounded = score in ("bk", "accuracy_clean", "asr") and not change
         rows = [_interval(row[np.isfinite(row)], level, method, bounded) for row in values]
-        frame = pd.DataFrame(rows, columns=["low", "mid", "high", "n"])
-        frame.insert(0, "beta", pd.Series(self.beta))
+        frame = pd.DataFrame(
+            [(b, *row) for b, row in zip(self.beta, rows, strict=True)], columns=["beta", "low", "mid", "high", "n"]
+        )
         return frame.assign(n_failed=len(self.seeds) - frame["n"])
 
     def plot(self, ax=None, *, epoch: int | None = None, level: float = 0.95, accuracy: bool | None = None, **plot_kw):

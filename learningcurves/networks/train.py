@@ -248,7 +248,8 @@ def _measure(measure, module):
     if measure is None:
         return {}
     with evaluation_mode(module):
-        numbers = {name: float(value) for name, value in measure(module).items()}
+        values = measure(module)
+    numbers = {name: float(v.detach() if torch.is_tensor(v) else v) for name, v in values.items()}
     wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
     if wrong:
         raise InvalidInput(f"`measure` returned {wrong[0]}={numbers[wrong[0]]}; return finite numbers or leave it out.")

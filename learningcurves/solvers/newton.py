@@ -106,15 +106,16 @@ def path_derivative(system: SmoothSystem, fit: SmoothFit, *, rtol=1e-12):
     rhs = -system.backdoor_gradient(fit.scores)
     if not np.any(rhs):
         return np.zeros_like(rhs), np.zeros(rhs.shape[1]), Status.OK
-    return _solve(system, fit, rhs, rtol)
+    return solve_columns(system, fit, rhs, rtol)
 
 
 def reg_derivative(system: SmoothSystem, fit: SmoothFit, *, rtol=1e-12):
     """d theta / d reg = -H^{-1} D theta, D the penalty's diagonal over reg; shape (P, B, K)."""
-    return _solve(system, fit, -(system.penalty / system.objective.reg) * fit.theta, rtol)
+    return solve_columns(system, fit, -(system.penalty / system.objective.reg) * fit.theta, rtol)
 
 
-def _solve(system, fit, rhs, rtol):
+def solve_columns(system: SmoothSystem, fit: SmoothFit, rhs, rtol=1e-12):
+    """H^{-1} rhs, every column with its own Hessian: (solution, relative residual (B,), status)."""
     def product(v):
         return system.product(fit.scores, fit.weights, v)
 
