@@ -23,7 +23,7 @@ LEARNERS = {
 }
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", ["logistic", "ridge", "softmax"])
 @pytest.mark.parametrize("column", ["loss_triggered", "loss_clean", "slope"])
 def test_reg_gradient_is_the_limit_of_refitting(name, column):
     learner = LEARNERS[name]
@@ -35,9 +35,8 @@ def test_reg_gradient_is_the_limit_of_refitting(name, column):
         errors.append(np.abs((getattr(high, column) - getattr(low, column)) / (2 * h) - gradient))
     scale = np.abs(gradient).max()
     assert errors[1].max() < 1e-3 * scale
-    if "hinge" not in name and name != "rbf":  # piecewise rational paths: the order holds inside a piece only
-        large = errors[0] > 1e-9 * scale
-        np.testing.assert_allclose(errors[0][large] / errors[1][large], 4.0, rtol=0.1)  # second order
+    large = errors[0] > 1e-8 * scale
+    np.testing.assert_allclose(errors[0][large] / errors[1][large], 4.0, rtol=0.1)  # second order
 
 
 @pytest.mark.parametrize("name", ["hinge", "hinge, penalised intercept", "rbf"])
