@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from learningcurves.errors import InvalidInput
+from learningcurves.memory import check_memory
 
 
 def check_number(value, name, *, low=None, high=None, open_low=False, hint=""):
@@ -114,7 +115,15 @@ def _as_float(X, name):
         ) from None
     if X.dtype.kind not in "fiub":
         raise InvalidInput(f"`{name}` has dtype {X.dtype}; expected real numbers. Encode categories as numbers first.")
+    check_float64(X, name)
     return np.ascontiguousarray(X, dtype=np.float64)
+
+
+def check_float64(X, name):
+    """Refuse an array whose float64 copy would not fit into memory."""
+    if X.dtype != np.float64 or not X.flags.c_contiguous:
+        way_out = "Use fewer samples, smaller images, or features in their place."
+        check_memory(8 * X.size, name, f"{X.dtype} of shape {X.shape} as float64", way_out)
 
 
 def check_labels(y, name, n_samples, *, known=None):

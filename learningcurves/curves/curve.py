@@ -11,7 +11,7 @@ from learningcurves.curves.deviation import path_norms
 from learningcurves.curves.scores import PathScores, score_path
 from learningcurves.data.problem import BackdoorProblem
 from learningcurves.errors import InvalidInput, Status
-from learningcurves.learners.resolve import resolve
+from learningcurves.learners.resolve import is_module, refuse_options, resolve
 from learningcurves.solvers.certificate import Certificate
 from learningcurves.solvers.objective import training_samples
 from learningcurves.solvers.path import WeightPath, restrict, share, solve
@@ -241,6 +241,8 @@ def learning_curve(model, problem, beta=None, *, reg=None, refine=False, **netwo
     refine : bool, default=False
         Accept without a warning that a given fitted model is not at the optimum (every point of the curve is
         solved exactly either way).
+    **network_options
+        For a torch module: `loss`, `parameters`, `head`, `batch_size`, ... (`learningcurves.networks.slope`).
 
     Returns
     -------
@@ -256,10 +258,15 @@ def learning_curve(model, problem, beta=None, *, reg=None, refine=False, **netwo
     .. [1] Cinà et al., "Backdoor Learning Curves: Explaining Backdoor Poisoning Beyond Influence Functions".
     """
     beta = check_beta(DEFAULT_BETA if beta is None else beta)
+    if is_module(model):
+        from learningcurves.networks.slope import module_curve
+
+        return module_curve(model, problem, beta, **({} if reg is None else {"reg": reg}), **network_options)
+    refuse_options(network_options)
     regs = None if reg is None else [check_reg(r) for r in np.atleast_1d(np.asarray(reg, dtype=object))]
     if regs is not None and not regs:
         raise InvalidInput("`reg` is empty. Give at least one positive value.")
-    resolved = resolve(model, problem, warn=not refine, **network_options)
+    resolved = resolve(model, problem, warn=not refine, n_beta=len(beta))
     objective, problem, learner = resolved.objective, resolved.problem, resolved.learner
     samples = training_samples(problem, objective)
     regs_used = [objective.reg] if regs is None else regs

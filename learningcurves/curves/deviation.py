@@ -61,9 +61,7 @@ class Deviation:
         """Tidy table with columns beta, rho, nu, rho_relative."""
         import pandas as pd
 
-        return pd.DataFrame(
-            {"beta": self.beta, "rho": self.rho, "nu": self.nu, "rho_relative": self.rho_relative}
-        )
+        return pd.DataFrame({"beta": self.beta, "rho": self.rho, "nu": self.nu, "rho_relative": self.rho_relative})
 
     def plot(self, ax=None, **kwargs):
         """Draw rho over nu in the order of beta."""

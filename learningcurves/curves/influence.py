@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from learningcurves.checks import check_choice, check_integer, check_number
 from learningcurves.errors import InvalidInput, SolveFailed
-from learningcurves.learners.resolve import resolve
+from learningcurves.learners.resolve import is_module, refuse_options, resolve
 from learningcurves.solvers.linear_solve import conjugate_gradients, preconditioner
 from learningcurves.solvers.objective import encode_labels, training_samples
 from learningcurves.solvers.path import solve
@@ -85,7 +85,13 @@ def pairwise_influence(model, problem, at=0.0, *, samples="backdoor", refine=Fal
     """
     at = check_number(at, "at", low=0.0, high=1.0, hint="It is the weight of the backdoor samples.")
     check_choice(samples, "samples", ("backdoor", "clean", "training"))
-    resolved = resolve(model, problem, at=at, warn=not refine, **network_options)
+    if is_module(model):
+        from learningcurves.networks.slope import head_as_learner
+
+        model, problem = head_as_learner(model, problem, at=at, **network_options)
+        network_options = {}
+    refuse_options(network_options)
+    resolved = resolve(model, problem, at=at, warn=not refine)
     training = training_samples(resolved.problem, resolved.objective)
     rows = {
         "backdoor": slice(training.n_clean, None),

@@ -47,7 +47,9 @@ def input_gradient(model, X):
     if isinstance(model, SVC) and model.kernel != "linear":
         spec = KernelSpec(model.kernel, model._gamma, model.degree, model.coef0)
         if len(model.classes_) > 2:
-            raise NotSupported("`model` is a one-against-one SVC of several classes; its scores have no single gradient.")
+            raise NotSupported(
+                "`model` is a one-against-one SVC of several classes; its scores have no single gradient."
+            )
         dual, support = model.dual_coef_, model.support_vectors_
         dual, support = (a.toarray() if sp.issparse(a) else a for a in (dual, support))
         return _kernel_gradient(spec, X, support, dual[0])

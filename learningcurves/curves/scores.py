@@ -31,12 +31,13 @@ class PathScores:
 
 def score_path(path: WeightPath, problem: BackdoorProblem) -> PathScores:
     """Evaluate a weight path on a problem's test sets."""
-    loss, classes = path.objective.loss, problem.classes
+    # a network's head may be trained on one loss and watched on another (one output of many)
+    loss, classes = getattr(problem, "test_loss", None) or path.objective.loss, problem.classes
     y_triggered = encode_labels(problem.y_triggered, classes, loss)
     y_clean = encode_labels(problem.y_test, classes, loss)
     triggered, clean = path.scores(problem.X_triggered), path.scores(problem.X_test)
     failed = np.array([not s.ok for s in path.status])
-    hit = _correct(loss, triggered, y_triggered)
+    hit = loss.correct(triggered, y_triggered)
     others = None if problem.y_source is None else problem.y_source != problem.y_triggered
     moved = path.score_derivatives(problem.X_triggered)
     gradient = loss.gradient(triggered, y_triggered)
@@ -49,24 +50,19 @@ def score_path(path: WeightPath, problem: BackdoorProblem) -> PathScores:
         loss_triggered=marked(loss.value(triggered, y_triggered).mean(axis=0)),
         loss_clean=marked(loss.value(clean, y_clean).mean(axis=0)),
         bk=marked(hit.mean(axis=0)),
-        accuracy_clean=marked(_correct(loss, clean, y_clean).mean(axis=0)),
+        accuracy_clean=marked(loss.correct(clean, y_clean).mean(axis=0)),
         asr=None if others is None or not others.any() else marked(hit[others].mean(axis=0)),
         slope=np.where([s.ok for s in path.derivative_status], marked(slope), np.nan),
-        loss_bound=marked(_loss_bound(path, problem.X_triggered, triggered, gradient)),
+        loss_bound=marked(_loss_bound(path, loss, problem.X_triggered, gradient)),
     )
 
 
-def _correct(loss, scores, y):
-    truth = y if loss.name == "softmax" else (y > 0).astype(int)
-    return loss.predict(scores) == truth[:, None]
-
-
-def _loss_bound(path, X, scores, gradient):
+def _loss_bound(path, loss, X, gradient):
     """Mean over samples of the largest change of l when every score moves within its certificate."""
     norms = path.feature_norms(X)
     moves = np.stack([c.score_bound(norms) for c in path.certificates], axis=1)  # (n, B)
     steepness = np.linalg.norm(gradient, axis=-1)
-    curvature = path.objective.loss.curvature
+    curvature = loss.curvature
     if np.isfinite(curvature):
         return (steepness * moves + 0.5 * curvature * moves**2).mean(axis=0)
     return moves.mean(axis=0)  # hinge: Lipschitz with constant 1

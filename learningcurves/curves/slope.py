@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from learningcurves.checks import check_number
+from learningcurves.checks import check_number, check_reg
 from learningcurves.curves.scores import score_path
 from learningcurves.curves.slope_error import smooth_slope
 from learningcurves.curves.verify import Verification, verify_slope
 from learningcurves.data.problem import BackdoorProblem
 from learningcurves.errors import Status
-from learningcurves.learners.resolve import OPTIMAL, resolve
+from learningcurves.learners.resolve import OPTIMAL, is_module, refuse_options, resolve
 from learningcurves.solvers.certificate import Certificate
 from learningcurves.solvers.newton import SmoothFit
 from learningcurves.solvers.objective import Objective, training_samples
@@ -103,7 +103,7 @@ class Slope:
         return "\n".join(lines)
 
 
-def backdoor_slope(model, problem, at=0.0, *, refine=False, **network_options) -> Slope:
+def backdoor_slope(model, problem, at=0.0, *, reg=None, refine=False, **network_options) -> Slope:
     r"""Slope of the backdoor learning curve at one beta, by implicit differentiation.
 
     .. math:: \frac{dL}{d\beta} = -\nabla L_{test}^\top H^{-1} \sum_{backdoor} s_j \nabla \ell_j
@@ -119,9 +119,13 @@ def backdoor_slope(model, problem, at=0.0, *, refine=False, **network_options) -
     problem : BackdoorProblem
     at : float, default=0.0
         Weight of the backdoor samples at which the slope is taken.
+    reg : float, optional
+        lambda in place of the model's own. For a torch module: of the head, in standardised features (1e-2).
     refine : bool, default=False
         Solve to the exact optimum first, starting from a given fitted model. Without it a model that is not at its
         optimum raises a ConvergenceWarning and its slope is marked `Status.NOT_OPTIMAL`.
+    **network_options
+        For a torch module: `loss`, `parameters`, `head`, `batch_size`, ... (`learningcurves.networks.slope`).
 
     Returns
     -------
@@ -134,7 +138,14 @@ def backdoor_slope(model, problem, at=0.0, *, refine=False, **network_options) -
        a group of samples entering at weight `at`.
     """
     at = check_number(at, "at", low=0.0, high=1.0, hint="It is the weight of the backdoor samples.")
-    resolved = resolve(model, problem, at=at, warn=not refine, **network_options)
+    if is_module(model):
+        from learningcurves.networks.slope import module_slope
+
+        return module_slope(model, problem, at, **({} if reg is None else {"reg": reg}), **network_options)
+    refuse_options(network_options)
+    resolved = resolve(model, problem, at=at, warn=not refine)
+    if reg is not None:
+        resolved = resolved.with_reg(check_reg(reg))
     objective, problem = resolved.objective, resolved.problem
     samples = training_samples(problem, objective)
     refit = (objective, samples, problem)
@@ -152,7 +163,16 @@ def backdoor_slope(model, problem, at=0.0, *, refine=False, **network_options) -
     status = Status.NOT_OPTIMAL if loose and parts.status.ok else parts.status
     value = parts.value if parts.status.ok else float("nan")
     return Slope(
-        value, parts.error_bound, status, parts.residual, parts.certificate, np.inf, parts.loss, at, objective.reg, refit
+        value,
+        parts.error_bound,
+        status,
+        parts.residual,
+        parts.certificate,
+        np.inf,
+        parts.loss,
+        at,
+        objective.reg,
+        refit,
     )
 
 
@@ -197,5 +217,3 @@ def _hinge_slope(resolved, samples, at, refine, refit) -> Slope:
         resolved.objective.reg,
         refit,
     )
-
-

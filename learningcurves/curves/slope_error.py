@@ -26,20 +26,21 @@ class SlopeParts:
 
 
 def triggered_gradient(system: SmoothSystem, fit: SmoothFit, problem):
-    """Mean triggered test loss and its gradient in theta (1-column arrays), with the per-sample pieces."""
+    """Mean triggered test loss and its gradient in theta, (P, 1, K)."""
+    loss = getattr(problem, "test_loss", None) or system.loss
     coef, intercept = system.unpack(fit.theta)
     d, K = coef.shape[1:]
     scores = (problem.X_triggered @ coef[0]).reshape(-1, 1, K) + intercept
-    y = encode_labels(problem.y_triggered, problem.classes, system.loss)
-    slopes = system.loss.gradient(scores, y) / len(y)
+    y = encode_labels(problem.y_triggered, problem.classes, loss)
+    slopes = loss.gradient(scores, y) / len(y)
     g_coef = (problem.X_triggered.T @ slopes[:, 0])[None]
     gradient = system.pack(g_coef, slopes.sum(axis=0))
-    return float(system.loss.value(scores, y).mean()), gradient, scores, y
+    return float(loss.value(scores, y).mean()), gradient
 
 
 def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-12) -> SlopeParts:
     r"""Slope :math:`-g_t^\top H^{-1} g_b` at one beta, symmetrised over the two solves, and its error bound."""
-    loss, g_test, scores_test, y_test = triggered_gradient(system, fit, problem)
+    loss, g_test = triggered_gradient(system, fit, problem)
     g_backdoor = system.backdoor_gradient(fit.scores)
 
     def product(v):
@@ -57,10 +58,12 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-12) -
     residual = float(np.linalg.norm(r_backdoor) / np.linalg.norm(g_backdoor))
     if residual > 1e-6:
         status = Status.MAX_STEPS if status.ok else status
-    norm = _InverseNorm(system, fit)
-    bound = _error_bound(
-        system, fit, norm, problem, certificate, (g_test, s_test, r_test), (g_backdoor, s_backdoor, r_backdoor)
-    )
+    bound = float("nan")
+    if system.loss.convex:
+        norm = _InverseNorm(system, fit)
+        bound = _error_bound(
+            system, fit, norm, problem, certificate, (g_test, s_test, r_test), (g_backdoor, s_backdoor, r_backdoor)
+        )
     return SlopeParts(value, bound, residual, status, certificate, loss)
 
 
@@ -89,6 +92,9 @@ class _InverseNorm:
         self.centre = np.asarray(X.T @ second).ravel() / total if total > 0 else np.zeros(X.shape[1])
         if system.n_outputs == 1:
             mass = total
+        elif system.loss.name != "softmax":
+            mass = float((fit.weights[:, :, None] * system.loss.second(fit.scores, system.y)).sum(axis=0).min())
+            self.couple = 1.0 + np.sqrt(float(second @ self.distance(X) ** 2) / self.reg)
         else:
             mass = float(np.sort(np.linalg.eigvalsh(output_hessian(fit.scores[:, 0], fit.weights[:, 0])[1]))[1])
             self.couple = 1.0 + np.sqrt(float(second @ self.distance(X) ** 2) / self.reg)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import scipy.sparse as sp
 
-from learningcurves.checks import check_labels, check_samples
+from learningcurves.checks import check_float64, check_labels, check_samples
 from learningcurves.errors import InvalidInput
 
 
@@ -34,6 +34,7 @@ def _images_to_rows(X, name, image_shape, value_range):
                 f"`{name}` holds integer images ({X.dtype}) without a stated range. "
                 "Pass `value_range=(0, 255)` (they are scaled to [0, 1]) or scale them yourself."
             )
+        check_float64(X, name)
         low, high = value_range
         X = (X.astype(np.float64) - low) / (high - low)
     return X, image_shape

@@ -1,15 +1,17 @@
 """From whatever the user hands over to an objective, a problem and, if given, parameters."""
 
+import sys
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
 from learningcurves.data.problem import BackdoorProblem
 from learningcurves.errors import ConvergenceWarning, InvalidInput, NotSupported
 from learningcurves.learners.learners import _Learner
 from learningcurves.solvers.certificate import relative_gradient
+from learningcurves.solvers.memory import check_fits
 from learningcurves.solvers.objective import Objective, training_samples
 from learningcurves.solvers.smooth import SmoothSystem
 
@@ -43,16 +45,34 @@ class Resolved:
     dual: np.ndarray | None = None
     residual: float | None = None
 
+    def with_reg(self, reg: float) -> "Resolved":
+        """Return the same at another lambda; given parameters belong to the old one and are dropped."""
+        return Resolved(clone(self.learner).set_params(reg=reg), self.objective.with_reg(reg), self.problem)
+
     @property
     def is_given(self) -> bool:
         """Whether trained parameters came with the model."""
         return self.intercept is not None
 
 
-def resolve(model, problem, *, at=0.0, warn=True) -> Resolved:
+def is_module(model) -> bool:
+    """Whether `model` is a torch module; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def refuse_options(options):
+    """Refuse keyword arguments that only torch modules take."""
+    if options:
+        name = next(iter(options))
+        raise InvalidInput(f"`{name}` is an option for torch modules; this model takes none of that name.")
+
+
+def resolve(model, problem, *, at=0.0, warn=True, n_beta=1) -> Resolved:
     """Map a learner or fitted estimator to its objective; measure given parameters against it.
 
-    A given model whose relative gradient exceeds 1e-6 raises a ConvergenceWarning with the number.
+    A given model whose relative gradient exceeds 1e-6 raises a ConvergenceWarning with the number. A solve at `n_beta`
+    values of beta that would not fit into memory is refused here, before any work.
     """
     if not isinstance(problem, BackdoorProblem):
         raise InvalidInput(
@@ -64,11 +84,14 @@ def resolve(model, problem, *, at=0.0, warn=True) -> Resolved:
     if isinstance(model, _Learner):
         if problem.is_sparse and model._kernel:
             raise InvalidInput("The problem is sparse, which only linear learners take. Pass dense arrays.")
-        return Resolved(model, model.objective(problem.X_clean), problem)
+        objective = model.objective(problem.X_clean)
+        check_fits(problem, objective, n_beta)
+        return Resolved(model, objective, problem)
     from learningcurves.learners.adapters import adapt
 
     adapted = adapt(model, problem, at=at)
     objective = adapted.learner.objective(adapted.problem.X_clean)
+    check_fits(adapted.problem, objective, n_beta)
     coef, intercept = _as_columns(adapted)
     found = Resolved(adapted.learner, objective, adapted.problem, coef, intercept, adapted.dual)
     residual = given_residual(found, at)

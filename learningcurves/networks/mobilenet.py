@@ -9,7 +9,7 @@ from torch import nn
 
 from learningcurves.checks import check_integer
 from learningcurves.errors import InvalidInput
-from learningcurves.networks.runtime import torch_threads
+from learningcurves.networks.runtime import private_random_state, torch_threads
 from learningcurves.networks.weights import file_digest
 from learningcurves.storage import load_arrays
 
@@ -121,7 +121,8 @@ class MobileNetV2Features:
             raise InvalidInput(f"`size={size}` is not a multiple of 32; 128 is fast, 224 is the training resolution.")
         self.batch_size = check_integer(batch_size, "batch_size", low=1)
         self.threads = threads
-        self.network = MobileNetV2().load_int8(path).eval()
+        with private_random_state():  # the initial weights that the file replaces would draw from torch's generator
+            self.network = MobileNetV2().load_int8(path).eval()
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.facts = {
             "extractor": "MobileNetV2 (ImageNet, 8-bit weights)",

@@ -46,7 +46,9 @@ def smooth_certificates(system: SmoothSystem, theta, scores, gradient, weights) 
     corrected = gradient + correction
     penalty = system.penalty[:-1] if free else system.penalty
     body = corrected[:-1] if free else corrected
-    root = np.sqrt(np.einsum("pbk,pbk->b", body / penalty, body)) + (slack + extra) / np.sqrt(penalty.min())
+    if not system.loss.convex:  # a stationary point is no proof of a global minimum
+        feasible = False
+    root = np.sqrt(np.einsum("pbk,pbk->b", body / penalty, body)) + (slack + extra) / np.sqrt(penalty.min(initial=reg))
     gap = np.where(feasible, 0.5 * root**2 + cost, np.inf)
     bound = np.sqrt(2.0 * gap / reg)
     bound = bound + 4 * EPS * np.sqrt(np.einsum("pbk,pbk->b", theta, theta))
@@ -73,8 +75,8 @@ def relative_gradient(system, theta, gradient, weights, scale=None):
 
 def uncertainty(system, scores):
     """Upper bound of the largest eigenvalue of l'' for each sample, shape (N, B)."""
-    if system.n_outputs == 1:
-        return system.loss.second(scores, system.y)[..., 0]
+    if system.loss.name != "softmax":
+        return system.loss.second(scores, system.y).max(axis=-1)
     p = np.exp(scores - scores.max(axis=-1, keepdims=True))
     p /= p.sum(axis=-1, keepdims=True)
     return np.minimum(0.5, 1.0 - np.einsum("nbk,nbk->nb", p, p))
@@ -98,6 +100,10 @@ def _close_intercept(system, scores, gradient, weights, slack):
     may add to the gradient.
     """
     off = gradient[-1]  # (B, K)
+    if not system.loss.convex:
+        return 0.0, np.zeros(len(off)), False, 0.0
+    if system.loss.name != "softmax" and system.n_outputs > 1:
+        return _close_separate_intercepts(system, scores, off, weights, slack)
     if system.n_outputs > 1:
         return _close_softmax_intercept(system, scores, off, weights, slack)
     second = system.loss.second(scores, system.y)[..., 0]
@@ -113,6 +119,20 @@ def _close_intercept(system, scores, gradient, weights, slack):
     moved = -(weights * second * shift)[:, :, None]
     pull = np.einsum("nb,n->b", weights * second, system.row_norms) / safe
     return system._transposed_times(moved), reach**2 * safe, feasible, slack * pull
+
+
+def _close_separate_intercepts(system, scores, off, weights, slack):
+    """Several outputs whose losses add up: each intercept is closed on its own."""
+    second = weights[:, :, None] * system.loss.second(scores, system.y)
+    mass = second.sum(axis=0)
+    safe = np.where(mass > 0, mass, 1.0)
+    shift, reach = off / safe, (np.abs(off) + slack[:, None]) / safe
+    feasible = np.all((mass > 0) | (off == 0), axis=1)
+    if np.isfinite(system.loss.third) and system.loss.third > 0:
+        feasible &= np.all(reach <= 1.0, axis=1)
+    pull = np.einsum("nbk,n->bk", second, system.row_norms) / safe
+    extra = slack * np.sqrt((pull**2).sum(axis=1))
+    return system._transposed_times(-second * shift), (reach**2 * safe).sum(axis=1), feasible, extra
 
 
 def _close_softmax_intercept(system, scores, off, weights, slack):
@@ -147,6 +167,10 @@ def _intercept_bound(system, scores, gradient, weights, bound, gap, slack):
         return np.sqrt(2.0 * gap / (system.objective.reg * system.objective.intercept))
     radius = np.array([np.max(system.row_norms[weights[:, b] > 0], initial=0.0) for b in range(B)])
     off = np.abs(gradient[-1]).max(axis=-1) + slack
+    if not system.loss.convex:
+        return np.full(B, np.inf)
+    if system.loss.name != "softmax" and system.n_outputs > 1:
+        return _separate_intercept_bound(system, scores, weights, bound, off)
     if system.n_outputs > 1:
         return np.array([_softmax_intercept_bound(system, scores, weights, bound, off, b) for b in range(B)])
     mass = np.einsum("nb,nb->b", weights, system.loss.second(scores, system.y)[..., 0])
@@ -161,6 +185,16 @@ def _intercept_bound(system, scores, gradient, weights, bound, gap, slack):
     else:
         shift = np.where(done, shift, np.inf)
     return bound * radius + shift
+
+
+def _separate_intercept_bound(system, scores, weights, bound, off):
+    """|b - b*| for several outputs whose losses add up: the worst output's force over its smallest curvature."""
+    mass = np.einsum("nb,nbk->bk", weights, system.loss.second(scores, system.y)).min(axis=1)
+    pull = np.einsum("nb,nb,n->b", weights, uncertainty(system, scores), system.row_norms)
+    force = np.sqrt(system.n_outputs) * off + bound * pull * np.e
+    turn = system.loss.third * force / np.where(mass > 0, mass, 1.0)
+    steps = force / np.where(mass > 0, mass, 1.0)
+    return np.where((mass > 0) & (turn < 0.3), 2.0 * steps, np.inf)
 
 
 def _softmax_intercept_bound(system, scores, weights, bound, off, b):

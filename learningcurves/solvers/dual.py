@@ -246,9 +246,9 @@ def libsvm_weights(gram: Gram, y, upper, tol=1e-4):
 def _sets_of_weights(alpha, upper):
     scale = upper.max(initial=0.0)
     inside = (alpha > 1e-9 * scale) & (alpha < upper * (1 - 1e-9))
-    return np.where(inside, MARGIN, np.where((alpha > 0) & (upper > 0) & ~inside & (alpha > 0.5 * upper), UPPER, LOWER)).astype(
-        np.int8
-    )
+    return np.where(
+        inside, MARGIN, np.where((alpha > 0) & (upper > 0) & ~inside & (alpha > 0.5 * upper), UPPER, LOWER)
+    ).astype(np.int8)
 
 
 def _primal_active_set(gram, y, upper, free_intercept, alpha, n_solves) -> DualSolution:
@@ -308,7 +308,18 @@ def _primal_active_set(gram, y, upper, free_intercept, alpha, n_solves) -> DualS
         i = candidates[0] if idle_steps > 20 else int(np.argmax(wrong))
         free[i] = True
     else:
-        return _finish(gram, y, upper, v, b, gram.times(v) + b, _sets_of(y, v, upper, free), free_intercept, n_solves, Status.MAX_STEPS)
+        return _finish(
+            gram,
+            y,
+            upper,
+            v,
+            b,
+            gram.times(v) + b,
+            _sets_of(y, v, upper, free),
+            free_intercept,
+            n_solves,
+            Status.MAX_STEPS,
+        )
     return _finish(gram, y, upper, v, b, f, _sets_of(y, v, upper, free), free_intercept, n_solves)
 
 

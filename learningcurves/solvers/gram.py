@@ -36,16 +36,16 @@ class Gram:
         self.rows_kept = max(16, budget // (8 * self.n))
         self.cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self.diagonal = (
-            np.ascontiguousarray(np.diagonal(self.matrix))
-            if self.matrix is not None
-            else kernel.diagonal(X) + constant
+            np.ascontiguousarray(np.diagonal(self.matrix)) if self.matrix is not None else kernel.diagonal(X) + constant
         )
 
     def _whole(self):
         if self.kernel.name == "precomputed":
             matrix = np.array(self.X, dtype=np.float64)
             if not np.allclose(matrix, matrix.T, rtol=1e-10, atol=1e-12 * np.abs(matrix).max()):
-                raise InvalidInput("The precomputed kernel of the training samples is not symmetric. Check the row order.")
+                raise InvalidInput(
+                    "The precomputed kernel of the training samples is not symmetric. Check the row order."
+                )
         elif sp.issparse(self.X) or callable(self.kernel.name):
             matrix = self.kernel(self.X, self.X)
         else:

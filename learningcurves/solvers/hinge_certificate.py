@@ -98,5 +98,3 @@ def smallest_eigenvalue(sub, balanced):
     size = np.sqrt(2.0 * np.sum(lower**2) - np.sum(np.diagonal(lower) ** 2))
     value = 1.0 / size if size > 0 else 0.0
     return value if value > 1e3 * EPS * np.abs(np.diagonal(A)).max() * s else 0.0
-
-

@@ -159,9 +159,7 @@ def _open_margin(gram, y, upper, slope, solution, free_intercept):
     # of the samples that reach the margin at this b, the one that can give way in the needed direction
     at_margin = live & (np.abs(y * (f0 + b) - 1.0) <= 1e-10 * max(1.0, np.abs(f0).max()))
     sets[np.flatnonzero(at_margin)[:1]] = MARGIN
-    return DualSolution(
-        solution.v, b, f0 + b, sets, (b, b), solution.residual, solution.status, solution.n_solves
-    )
+    return DualSolution(solution.v, b, f0 + b, sets, (b, b), solution.residual, solution.status, solution.n_solves)
 
 
 def _advance(gram, y, base, slope, solution, direction, beta, step, free_intercept, since):
@@ -171,9 +169,7 @@ def _advance(gram, y, base, slope, solution, direction, beta, step, free_interce
     v, b, f = solution.v + step * direction.dv, solution.b + step * direction.db, solution.f + step * direction.df
     sets = solution.sets.copy()
     if step == direction.reach:
-        steps = _event_steps(
-            y, base + beta * slope, slope, sets, solution.v, solution.f, direction.dv, direction.df
-        )
+        steps = _event_steps(y, base + beta * slope, slope, sets, solution.v, solution.f, direction.dv, direction.df)
         i = int(np.argmin(steps))
         if sets[i] == MARGIN:
             sets[i] = LOWER if y[i] * direction.dv[i] < slope[i] and y[i] * v[i] < 0.5 * upper[i] else UPPER

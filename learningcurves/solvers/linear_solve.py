@@ -21,7 +21,9 @@ class Factor:
         except sla.LinAlgError:
             if dtype == np.float64:
                 raise
-            self.factor = sla.cholesky(system.hessian(scores, weights), lower=True, overwrite_a=True, check_finite=False)
+            self.factor = sla.cholesky(
+                system.hessian(scores, weights), lower=True, overwrite_a=True, check_finite=False
+            )
         self.n_outputs = system.n_outputs
 
     def __call__(self, vectors):
@@ -53,6 +55,33 @@ class Diagonal:
         return self.inverse * vectors
 
 
+class OutputBlocks:
+    """One Cholesky factor an output: exact where the outputs' losses add up, a preconditioner where they interact.
+
+    Negative curvature of a non-convex loss is left out here: the products, not this, decide what is reported.
+    """
+
+    def __init__(self, system: SmoothSystem, scores, weights):
+        second = np.maximum(system.loss.second(scores[:, :1], system.y)[:, 0], 0.0) * np.maximum(weights[:, :1], 0.0)
+        penalty = system.penalty[:, 0, 0]
+        self.factors = []
+        for column in second.T:
+            scaled = system.X * np.sqrt(column)[:, None]
+            H = sla.blas.dsyrk(1.0, scaled.T, lower=1)
+            floor = 1e-10 * max(
+                float(np.diagonal(H).max()), 1.0
+            )  # an output without curvature keeps its free intercept
+            H[np.diag_indices_from(H)] += np.maximum(penalty, floor)
+            self.factors.append(sla.cholesky(H, lower=True, overwrite_a=True, check_finite=False))
+
+    def __call__(self, vectors):
+        """Apply the inverse blocks to (P, B, K) arrays."""
+        out = np.empty_like(vectors)
+        for k, factor in enumerate(self.factors):
+            out[:, :, k] = sla.cho_solve((factor, True), vectors[:, :, k], check_finite=False)
+        return out
+
+
 class Kronecker:
     """Softmax preconditioner: (mean output Hessian) x (feature second moment), inverted by two eigenbases."""
 
@@ -80,6 +109,8 @@ class Kronecker:
 def preconditioner(system: SmoothSystem, scores, weights, *, fast=True):
     """Choose by size: a factor below `DENSE_LIMIT` parameters, else Kronecker (dense softmax) or the diagonal."""
     size = system.n_parameters * system.n_outputs
+    if system.n_outputs > 1 and system.loss.name != "softmax":
+        return OutputBlocks(system, scores, weights)
     if system.fits_factor:
         single = fast and size > 200 and not system.is_sparse
         return Factor(system, scores, weights, dtype=np.float32 if single else np.float64)

@@ -30,6 +30,7 @@ class Loss:
     curvature: float
     third: float
     unit: str = ""
+    convex = True
 
     def value(self, f, y):
         """Loss of each sample, shape (n, B)."""
@@ -47,9 +48,9 @@ class Loss:
         """Second derivative in f of a binary loss, shape (n, B, 1)."""
         raise NotImplementedError
 
-    def predict(self, f):
-        """Index of the predicted class, shape (n, B)."""
-        return (f[..., 0] > 0).astype(np.intp)
+    def correct(self, f, y):
+        """Whether the prediction is the label, shape (n, B)."""
+        return (f[..., 0] > 0) == (y[:, None] > 0)
 
 
 def _column(y):
@@ -119,8 +120,72 @@ class _Softmax(Loss):
         pv = p * v
         return pv - p * pv.sum(axis=-1, keepdims=True)
 
-    def predict(self, f):
-        return f.argmax(axis=-1)
+    def correct(self, f, y):
+        return f.argmax(axis=-1) == y[:, None]
+
+
+@dataclass(frozen=True)
+class MultiLogistic(Loss):
+    """Binary cross-entropy summed over K outputs, targets (n, K) in [0, 1].
+
+    weights : weight of each output (0 leaves it out); positive : weight of the positive targets of each output.
+    """
+
+    name: str = "multi_logistic"
+    curvature: float = 0.25
+    third: float = 1.0
+    unit: str = "nats"
+    weights: tuple[float, ...] = (1.0,)
+    positive: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self):
+        largest = max(w * max(1.0, p) for w, p in np.broadcast(self.weights, self.positive))
+        object.__setattr__(self, "curvature", 0.25 * largest)
+
+    def _parts(self, y):
+        weights, positive = np.asarray(self.weights), np.asarray(self.positive)
+        return (weights * positive * y)[:, None], (weights * (1.0 - y))[:, None]
+
+    def value(self, f, y):
+        up, down = self._parts(y)
+        return (up * np.logaddexp(0.0, -f) + down * np.logaddexp(0.0, f)).sum(axis=-1)
+
+    def gradient(self, f, y):
+        up, down = self._parts(y)
+        p = expit(f)
+        return down * p - up * (1.0 - p)
+
+    def second(self, f, y):
+        up, down = self._parts(y)
+        half = expit(-np.abs(f))
+        return (up + down) * half * (1.0 - half)
+
+    def correct(self, f, y):
+        counts = np.broadcast_to(np.asarray(self.weights) > 0, f.shape[-1:])
+        return np.all(((f > 0) == (y[:, None] > 0.5)) | ~counts, axis=-1)
+
+
+@dataclass(frozen=True)
+class MultiSquared(Loss):
+    """Half the squared error summed over K outputs, targets (n, K)."""
+
+    name: str = "multi_squared"
+    curvature: float = 1.0
+    third: float = 0.0
+
+    def value(self, f, y):
+        return 0.5 * ((f - y[:, None]) ** 2).sum(axis=-1)
+
+    def gradient(self, f, y):
+        return f - y[:, None]
+
+    def second(self, f, y):
+        return np.ones_like(f)
+
+    def correct(self, f, y):
+        if f.shape[-1] == 1:
+            return (f[..., 0] > 0) == (y[:, None, 0] > 0)
+        return f.argmax(axis=-1) == y.argmax(axis=-1)[:, None]
 
 
 LOGISTIC = _Logistic("logistic", curvature=0.25, third=1.0, unit="nats")

@@ -116,6 +116,7 @@ def reg_derivative(system: SmoothSystem, fit: SmoothFit, *, rtol=1e-12):
 
 def solve_columns(system: SmoothSystem, fit: SmoothFit, rhs, rtol=1e-12):
     """H^{-1} rhs, every column with its own Hessian: (solution, relative residual (B,), status)."""
+
     def product(v):
         return system.product(fit.scores, fit.weights, v)
 

@@ -126,7 +126,9 @@ class Samples:
 
 
 def encode_labels(y, classes, loss: Loss):
-    """Return labels as the loss wants them: signs for binary losses, codes for softmax."""
+    """Return labels as the loss wants them: signs for binary losses, codes for softmax, target vectors as they are."""
+    if np.ndim(y) == 2 or classes is None:
+        return np.asarray(y)
     codes = np.searchsorted(classes, y)
     return codes if loss.name == "softmax" else np.where(codes == 1, 1.0, -1.0)
 

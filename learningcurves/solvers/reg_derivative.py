@@ -48,15 +48,15 @@ def _smooth(path):
     system, fit = path.system, path.fit
     loss, y = system.loss, system.y
     theta_reg, _, _ = reg_derivative(system, fit)
-    theta_beta = np.stack([system.pack(path.d_coef[i : i + 1], path.d_intercept[i : i + 1])[:, 0] for i in range(len(fit.beta))], axis=1)
+    theta_beta = np.stack(
+        [system.pack(path.d_coef[i : i + 1], path.d_intercept[i : i + 1])[:, 0] for i in range(len(fit.beta))], axis=1
+    )
     moved_reg, moved_beta = system.scores(theta_reg), system.scores(theta_beta)
     third = fit.weights[:, :, None] * third_derivative(loss, fit.scores, y, moved_reg, moved_beta)
     rhs = system._transposed_times(third) + (system.penalty / system.objective.reg) * theta_beta
     rows = slice(system.samples.n_clean, None)
-    inner = system.samples.weight[rows, None, None] * loss.hessian_product(
-        fit.scores[rows], y[rows], moved_reg[rows]
-    )
-    rhs += (system.X[rows].T @ inner.reshape(inner.shape[0], -1)).reshape(rhs.shape)
+    inner = system.samples.weight[rows, None, None] * loss.hessian_product(fit.scores[rows], y[rows], moved_reg[rows])
+    rhs += (system.X[rows].T @ inner.reshape(inner.shape[0], int(np.prod(inner.shape[1:])))).reshape(rhs.shape)
     theta_both, _, _ = solve_columns(system, fit, -rhs)
     coef, intercept = system.unpack(centre_gauge(system, theta_reg))
     d_coef, d_intercept = system.unpack(centre_gauge(system, theta_both))

@@ -64,7 +64,9 @@ class RidgeSolution:
             self.factor = None
             values, self.basis = family.basis
             # the free intercept is uncoupled by centring: its eigenvector is the last axis, to be left unpenalised
-            self.scale = 1.0 / np.sqrt(values + np.where(np.abs(self.basis[-1]) > 0.5, np.where(free[-1], 0.0, reg), reg))
+            self.scale = 1.0 / np.sqrt(
+                values + np.where(np.abs(self.basis[-1]) > 0.5, np.where(free[-1], 0.0, reg), reg)
+            )
         self.B = self._half(family.backdoor.T)
         if self.B.shape[1] <= self.B.shape[0]:
             self.sigma, V = sla.eigh(self.B.T @ self.B, check_finite=False)
@@ -134,9 +136,7 @@ def ridge_path(family: RidgeFamily, system: SmoothSystem, beta):
         theta = theta - closed.solve_system(gradient, beta)
     theta, scores, gradient, residual = best
     status = [Status.OK if r <= ACCEPTED else Status.MAX_STEPS for r in residual]
-    fit = SmoothFit(
-        beta, theta, scores, gradient, weights, residual, status, lambda v: closed.solve_system(v, beta)
-    )
+    fit = SmoothFit(beta, theta, scores, gradient, weights, residual, status, lambda v: closed.solve_system(v, beta))
     rhs = -system.backdoor_gradient(scores)
     derivative = closed.solve_system(rhs, beta)
     error = rhs - system.product(scores, weights, derivative)

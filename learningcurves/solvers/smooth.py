@@ -76,7 +76,7 @@ class SmoothSystem:
     @property
     def gauge_free(self):
         """Whether shifting all intercepts of a softmax together changes nothing."""
-        return self.n_outputs > 1 and self.has_intercept and self.objective.intercept == 0
+        return self.loss.name == "softmax" and self.has_intercept and self.objective.intercept == 0
 
     def zeros(self, n_beta=1):
         """Return theta = 0."""
@@ -108,7 +108,7 @@ class SmoothSystem:
         """Sum of the backdoor samples' gradients (the derivative of the gradient in beta), shape (P, B, K)."""
         rows = slice(self.samples.n_clean, None)
         slopes = self.samples.weight[rows, None, None] * self.loss.gradient(scores[rows], self.y[rows])
-        flat = self.X[rows].T @ slopes.reshape(slopes.shape[0], -1)
+        flat = self.X[rows].T @ slopes.reshape(slopes.shape[0], int(np.prod(scores.shape[1:])))  # may have no rows
         return flat.reshape(self.n_parameters, *scores.shape[1:])
 
     def product(self, scores, weights, vectors):

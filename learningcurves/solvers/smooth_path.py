@@ -19,12 +19,7 @@ def hermite(beta, left, right, theta, derivative):
     t = ((beta - left) / h)[None, :, None]
     a, b = theta[:, :1], theta[:, 1:]
     da, db = h * derivative[:, :1], h * derivative[:, 1:]
-    return (
-        (2 * t**3 - 3 * t**2 + 1) * a
-        + (t**3 - 2 * t**2 + t) * da
-        + (-2 * t**3 + 3 * t**2) * b
-        + (t**3 - t**2) * db
-    )
+    return (2 * t**3 - 3 * t**2 + 1) * a + (t**3 - 2 * t**2 + t) * da + (-2 * t**3 + 3 * t**2) * b + (t**3 - t**2) * db
 
 
 def smooth_path(system: SmoothSystem, beta, start=None):
@@ -49,7 +44,9 @@ def smooth_path(system: SmoothSystem, beta, start=None):
         last = min(first + stride, len(beta) - 1)
         derivative = pieces[-1][2][:, -1:]
         guess = node.theta + (beta[last] - beta[first]) * derivative
-        target = newton(system, _better(system, node.theta, guess, beta[last]), beta[last : last + 1], inverse=node.inverse)
+        target = newton(
+            system, _better(system, node.theta, guess, beta[last]), beta[last : last + 1], inverse=node.inverse
+        )
         tangent, relative = _derivative(system, target)
         inside = np.arange(first + 1, last)
         miss = _miss(guess, target.theta) if last == first + 1 else 0.0

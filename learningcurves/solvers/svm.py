@@ -114,9 +114,7 @@ def _assemble(objective, samples, beta, gram, solutions, directions, certificate
         d_intercept=db[:, None],
         certificates=tuple(certificates),
         status=status,
-        derivative_status=tuple(
-            s if not s.ok else d.status for s, d in zip(status, directions, strict=True)
-        ),
+        derivative_status=tuple(s if not s.ok else d.status for s, d in zip(status, directions, strict=True)),
         derivative_residual=np.array([d.residual for d in directions]),
         breakpoint=np.array([t + d.reach for t, d in zip(beta, directions, strict=True)]),
         gram=gram,
@@ -188,7 +186,12 @@ def hinge_influence(objective, samples, at, rows, problem):
     scores = path.scores(problem.X_triggered)
     outer = objective.loss.gradient(scores, y)[:, 0, 0]
     if objective.kernel is None:
-        left = np.hstack([np.asarray(problem.X_triggered.todense() if problem.is_sparse else problem.X_triggered), np.ones((len(y), 1))])
+        left = np.hstack(
+            [
+                np.asarray(problem.X_triggered.todense() if problem.is_sparse else problem.X_triggered),
+                np.ones((len(y), 1)),
+            ]
+        )
         right = np.vstack([np.asarray(samples.X.T @ dual), shift]).T
     else:
         used = np.flatnonzero(np.any(dual != 0, axis=1))

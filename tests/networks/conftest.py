@@ -84,9 +84,9 @@ def equal_weights():
     return same_weights
 
 
-@pytest.fixture(autouse=True)
-def no_global_random_state_touched():
-    """Every test of this folder also checks that the global generators are as they were."""
+@pytest.fixture
+def global_random_state_untouched():
+    """Check after the test that the global generators are as they were."""
     import random
 
     torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()

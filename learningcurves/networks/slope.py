@@ -1,0 +1,130 @@
+"""Slope, curve and influence of a network's last layer (what `lc.backdoor_slope(module, ...)` and its kin call)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from learningcurves.checks import check_beta, check_number, check_reg
+from learningcurves.curves.curve import DEFAULT_BETA, LearningCurve, LearningCurves, _assemble
+from learningcurves.curves.slope import Slope
+from learningcurves.curves.slope_error import smooth_slope
+from learningcurves.errors import InvalidInput, NotSupported, Status
+from learningcurves.networks.last_layer import HeadLearner, HeadTask, head_task, smallest_eigenvalue
+from learningcurves.solvers.path import restrict, share, solve
+
+
+@dataclass(frozen=True, eq=False)
+class HeadSlope(Slope):
+    """Slope of a network's last layer, on frozen standardised features.
+
+    Attributes
+    ----------
+    network, head : str
+        Whose features: class and first digits of the weights' SHA-256; the layer's name.
+    head_residual : float
+        Relative gradient of the head as it was given: how far training had left it from the minimum used here.
+    smallest_eigenvalue : float
+        Of the Hessian, by Lanczos; not positive: `status` is INDEFINITE and `value` NaN.
+    """
+
+    network: str = ""
+    head: str = ""
+    head_residual: float = float("nan")
+    smallest_eigenvalue: float = float("nan")
+
+    def __repr__(self):
+        return (
+            super().__repr__() + f"\n  last layer {self.head!r} of {self.network}; given head's relative gradient "
+            f"{self.head_residual:.1e}, smallest eigenvalue {self.smallest_eigenvalue:.2g}"
+        )
+
+
+def head_slope(module, problem, at=0.0, *, reg=1e-2, **options) -> HeadSlope:
+    """Slope of the last layer; see `learningcurves.backdoor_slope`."""
+    at = check_number(at, "at", low=0.0, high=1.0, hint="It is the weight of the backdoor samples.")
+    task = head_task(module, problem, reg=reg, at=at, **options)
+    system = share(task.objective, task.samples).system
+    start = _start(task)
+    path = solve(task.objective, task.samples, np.array([at]), start=start)
+    path.raise_if_failed()
+    guard = smallest_eigenvalue(system, path.fit)
+    parts = smooth_slope(system, path.fit, task.problem)
+    status = Status.INDEFINITE if not guard > 0 else parts.status
+    return HeadSlope(
+        value=parts.value if status.ok else float("nan"),
+        error_bound=parts.error_bound,
+        status=status,
+        residual=parts.residual,
+        fit=parts.certificate,
+        breakpoint=float("inf"),
+        loss=parts.loss,
+        at=at,
+        reg=task.objective.reg,
+        _refit=(task.objective, task.samples, task.problem),
+        network=task.network,
+        head=task.head,
+        head_residual=task.head_residual,
+        smallest_eigenvalue=guard,
+    )
+
+
+def head_curve(module, problem, beta=None, *, reg=1e-2, **options):
+    """Learning curve of the last layer; see `learningcurves.learning_curve`."""
+    beta = check_beta(DEFAULT_BETA if beta is None else beta)
+    regs = [check_reg(r) for r in np.atleast_1d(np.asarray(reg, dtype=object))]
+    if not regs:
+        raise InvalidInput("`reg` is empty. Give at least one positive value.")
+    task = head_task(module, problem, reg=regs[0], **options)
+    shared = share(task.objective, task.samples, len(regs))
+    asked = np.union1d(beta, [0.0, 1.0])
+    curves: list[LearningCurve | None] = [None] * len(regs)
+    start = _start(task)
+    for i in np.argsort(-np.asarray(regs)):
+        path = solve(task.objective.with_reg(regs[i]), task.samples, asked, start=start, shared=shared)
+        start = restrict(path, [0])
+        curves[i] = _assemble(_learner(task, regs[i]), task.problem, path, beta)
+    return curves[0] if np.ndim(reg) == 0 else LearningCurves(tuple(curves))
+
+
+def _learner(task: HeadTask, reg):
+    from dataclasses import is_dataclass, replace
+
+    from sklearn.base import clone
+
+    return replace(task.learner, reg=reg) if is_dataclass(task.learner) else clone(task.learner).set_params(reg=reg)
+
+
+def _start(task: HeadTask):
+    """The given head as a start, for losses with several minima; convex ones start from zero as all learners do."""
+    if task.objective.loss.convex:
+        return None
+    from types import SimpleNamespace
+
+    return SimpleNamespace(coef=task.coef, intercept=task.intercept)
+
+
+def head_as_learner(module, problem, *, at=0.0, **options):
+    """The head as one of the package's learners, and the problem on its features (for influence, grids, regions)."""
+    task = head_task(module, problem, at=at, **options)
+    if isinstance(task.learner, HeadLearner):
+        raise NotSupported('This loss makes the head none of the package\'s learners; use loss="cross_entropy".')
+    return task.learner, task.problem
+
+
+def module_slope(module, problem, at=0.0, *, parameters="last_layer", **options):
+    """Slope of a torch module: of its last layer, or of chosen parameters or the whole network."""
+    if parameters == "last_layer":
+        return head_slope(module, problem, at, **options)
+    from learningcurves.networks.whole import network_slope
+
+    return network_slope(module, problem, at, parameters=parameters, **options)
+
+
+def module_curve(module, problem, beta=None, *, parameters="last_layer", **options):
+    """Learning curve of a torch module's last layer."""
+    if parameters != "last_layer":
+        raise NotSupported(
+            f"`parameters={parameters!r}`: only the last layer has an exact curve. For the whole network train it at "
+            "every beta: lc.train_curve(make_module, problem, ...)."
+        )
+    return head_curve(module, problem, beta, **options)

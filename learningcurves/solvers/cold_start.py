@@ -1,0 +1,73 @@
+"""A guess of the active sets where no neighbour is known: libsvm at its own, loose, tolerance."""
+
+import warnings
+
+import numpy as np
+
+LOWER, MARGIN, UPPER = 0, 1, 2
+SUBSAMPLE = 4_000  # samples that stand for all where libsvm cannot see the kernel
+
+
+def cold_start(kernel, y, upper, *, tol=1e-3):
+    """Guess the set of every sample (0: L, 1: S, 2: U) and its v; exactness is the active set's business.
+
+    Samples of bound 0 are left out of libsvm's problem, whose support indices count the samples it was given.
+    """
+    sets = np.zeros(len(y), dtype=np.int8)
+    live = np.flatnonzero(upper > 0)
+    if len(np.unique(y[live])) < 2:
+        return sets, np.zeros(len(y))
+    if kernel.matrix is None and kernel.libsvm is None and not kernel.is_linear and len(live) > SUBSAMPLE:
+        return _from_subsample(kernel, y, upper, live, tol)
+    alpha = _libsvm(kernel, y, upper, live, tol)
+    room = 1e-9 * upper[live]
+    sets[live] = np.where(alpha <= room, LOWER, np.where(alpha >= upper[live] - room, UPPER, MARGIN))
+    v = np.zeros(len(y))
+    v[live] = y[live] * np.minimum(alpha, upper[live])
+    return sets, v
+
+
+def _libsvm(kernel, y, upper, some, tol):
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import SVC
+
+    scale = float(upper[some].max())
+    options = {"C": scale, "tol": tol, "cache_size": 200, "max_iter": 200_000}
+    weight = upper[some] / scale
+    if kernel.matrix is not None or (kernel.libsvm is None and not kernel.is_linear):
+        data = _square(kernel, some)
+        model = SVC(kernel="precomputed", **options)
+    else:
+        data = kernel.X[some]
+        model = SVC(**(kernel.libsvm or {"kernel": "linear"}), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(data, y[some], sample_weight=None if np.all(weight == 1.0) else weight)
+    alpha = np.zeros(len(some))
+    alpha[model.support_] = np.abs(model.dual_coef_[0])
+    return alpha
+
+
+def _square(kernel, some):
+    whole = len(some) == kernel.n and kernel.matrix is not None
+    if whole:
+        return kernel.matrix
+    if kernel.matrix is not None and some[-1] == len(some) - 1:
+        return kernel.matrix[: len(some), : len(some)]
+    return kernel.block(some, some)
+
+
+def _from_subsample(kernel, y, upper, live, tol):
+    """Solve for a regular subsample with bounds scaled up, then judge all samples by its scores."""
+    step = -(-len(live) // SUBSAMPLE)
+    parts = [group[::step] for group in (live[y[live] > 0], live[y[live] < 0])]
+    some = np.sort(np.concatenate(parts))
+    alpha = _libsvm(kernel, y, upper * (len(live) / len(some)), some, tol)
+    v = np.zeros(len(y))
+    v[some] = y[some] * alpha
+    g = kernel.dot(v)
+    inner = some[(alpha > 0) & (alpha < upper[some] * (len(live) / len(some)) * (1 - 1e-9))]
+    b = float(np.median(y[inner] - g[inner])) if len(inner) else 0.0
+    sets = np.where((y * (g + b) < 1.0) & (upper > 0), UPPER, LOWER).astype(np.int8)
+    sets[inner] = MARGIN
+    return sets, np.where(sets == UPPER, y * upper, np.clip(v, -upper, upper))
