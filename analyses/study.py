@@ -30,9 +30,9 @@ PAIRS = {
     "cifar10": ("cifar10:airplane-frog", "cifar10:bird-dog", "cifar10:airplane-truck"),
     "digits": ("digits:7-1",),
 }
-PATCHES = {"mnist": (3, 6), "cifar10": (8,), "digits": (2,)}  # sides in pixels
+PATCHES = {"mnist": (3, 6), "cifar10": (8, 16), "digits": (2,)}  # sides in pixels
 GAMMAS = {"mnist": (5e-4, 5e-3), "cifar10": (1e-4, 1e-3), "digits": (1e-2, 1e-1)}
-IMAGE_SIDE = 96  # CIFAR images are enlarged to this before the feature extractor
+IMAGE_SIDE = 128  # CIFAR images are enlarged to this before the feature extractor
 NEAR_ZERO = (0.0, *np.geomspace(1e-4, 1.0, 13).tolist())  # beta where the whole curve is to be summed up
 
 

@@ -109,6 +109,7 @@ class Reference:
     loss: np.longdouble
     slope: np.longdouble  # NaN where the reference cannot tell
     margin: float  # distance from a change of the sets or kinks; inf for smooth losses
+    accuracy: float  # of coef and intercept, estimated from the last correction
 
 
 class Training:
@@ -156,19 +157,19 @@ def smooth_reference(problem, objective, beta, *, max_steps=200):
         step = -cholesky_solve(L, gradient.ravel()).reshape(P, K)
         decrement = float(np.sqrt(max(LD(0), -np.sum(gradient * step))))
         size = float(np.abs(gradient).max() / max(scale.max(), LD(1e-300)))
-        if size == 0 or (decrement >= 0.5 * previous and size < 1e-17):
-            slow += 1
-            if slow > 1 or size == 0:
-                break
+        slow = slow + 1 if decrement >= 0.5 * previous and size < 1e-10 else 0
+        if slow > 2 or decrement == 0:
+            break
         length, value = LD(1), _value(t, F, theta, penalty)
-        while length > 1e-9:
-            if _value(t, X @ (theta + length * step), theta + length * step, penalty) <= value + LD(1e-18) * abs(value):
+        while length > 1e-9 and decrement**2 > 1e-14 * float(value):  # nearer than that, Newton needs no line search
+            if _value(t, X @ (theta + length * step), theta + length * step, penalty) < value:
                 break
             length /= 2
         theta = theta + length * step
         previous = min(previous, decrement)
-    if not size < 1e-16:
-        raise NoReference(f"gradient {size:.1e}")
+    else:
+        raise NoReference(f"no convergence: gradient {size:.1e}")
+    accuracy = 4 * float(np.sqrt(np.sum(step**2)) + LD(1e-19) * np.sqrt(np.sum(theta**2)))
     F, T = X @ theta, Z @ theta
     rows = t.is_backdoor
     g_b = X[rows].T @ (t.s[rows, None] * loss_gradient(t.name, F[rows], t.y[rows]))
@@ -180,7 +181,14 @@ def smooth_reference(problem, objective, beta, *, max_steps=200):
         intercept = intercept - intercept.mean()
     coef = theta[:-1] if t.mu is not None else theta
     return Reference(
-        coef, None, intercept, (intercept, intercept), loss_value(t.name, T, t.y_triggered).mean(), slope, distance
+        coef=coef,
+        dual=None,
+        intercept=intercept,
+        interval=(intercept, intercept),
+        loss=loss_value(t.name, T, t.y_triggered).mean(),
+        slope=slope,
+        margin=distance,
+        accuracy=accuracy,
     )
 
 
@@ -218,26 +226,27 @@ def kernel_matrix(spec, A, B):
     raise NoReference(f"kernel {spec.name}")
 
 
-def interior_point(K, y, c, free, steps=60):
-    """Dual variables, float64: min a'Qa/2 - sum a over 0 <= a <= c (and y'a = 0). Returns a, c - a, z, t."""
+def interior_point(K, y, c, free, steps=80):
+    """Dual variables, in the precision of K: min a'Qa/2 - sum a over 0 <= a <= c (and y'a = 0). Returns a, c - a, z, t."""
+    extended = K.dtype == LD
     Q = (y[:, None] * y[None, :]) * K
     a, s = c / 2, c / 2
     scale = max(1.0, float(np.abs(Q @ a).max()))
-    z, t, nu = np.full(len(y), scale), np.full(len(y), scale), 0.0
+    z, t, nu = np.full(len(y), scale, K.dtype), np.full(len(y), scale, K.dtype), 0.0
     for _ in range(steps):
         r_d = Q @ a - 1 + nu * y - z + t if free else Q @ a - 1 - z + t
         r_p = y @ a if free else 0.0
         mean = (a @ z + s @ t) / (2 * len(y))
-        if mean < 1e-22 * max(scale * c.max(), 1e-300):
+        if mean < (1e-30 if extended else 1e-22) * max(scale * c.max(), 1e-300):
             break
         M = Q + np.diag(z / a + t / s)
         try:
-            L = np.linalg.cholesky(M)
-        except np.linalg.LinAlgError:
+            L = cholesky(M) if extended else np.linalg.cholesky(M)
+        except (np.linalg.LinAlgError, NoReference):
             break
 
         def solve(r, L=L):
-            return np.linalg.solve(L.T, np.linalg.solve(L, r))
+            return cholesky_solve(L, r) if extended else np.linalg.solve(L.T, np.linalg.solve(L, r))
 
         def direction(target_az, target_st, r_d=r_d, r_p=r_p, solve=solve, a=a, s=s):
             r = -r_d + target_az / a - target_st / s
@@ -278,20 +287,33 @@ def solve_margin(K, rhs, balance, free):
     """Solve K x + b = rhs, sum x = balance by proximal steps: any solution where K is singular but consistent."""
     s = len(K)
     if s == 0:
-        return np.zeros(0, LD), LD(0)
-    delta = LD(1e-9) * max(LD(np.trace(K)) / s, LD(1e-300))
+        return np.zeros(0, LD), LD(0), 0.0
+    delta = LD(1e-15) * max(LD(np.trace(K)) / s, LD(1e-300))
     L = cholesky(K + delta * np.eye(s, dtype=LD))
     ones = np.ones(s, LD)
     u = cholesky_solve(L, ones) if free else None
     x, b = np.zeros(s, LD), LD(0)
-    for _ in range(12):
+    best, worst = (x, b, 0.0), LD(np.inf)
+    for _ in range(30):
         r = rhs - K @ x - (b if free else 0)
+        if np.abs(r).max() < worst:
+            best, worst = (x, b, _feature_norm(L, r)), np.abs(r).max()
+        elif worst < LD(1e-17) * np.abs(rhs).max():
+            break
         d = cholesky_solve(L, r)
         if free:
             d_b = (d.sum() + x.sum() - balance) / u.sum()
             d, b = d - u * d_b, b + d_b
         x = x + d
-    return x, b
+    return best
+
+
+def _feature_norm(L, r):
+    """|w| of the dual weights that a misfit r of the margins stands for: |L^-1 r|."""
+    x = np.array(r, dtype=LD)
+    for j in range(len(L)):
+        x[j] = (x[j] - L[j, :j] @ x[:j]) / L[j, j]
+    return float(np.sqrt(np.sum(x**2)))
 
 
 def hinge_reference(problem, objective, beta):
@@ -305,12 +327,17 @@ def hinge_reference(problem, objective, beta):
     K, K_test = K + shift, K_test + shift
     c, y = t.c / t.reg, t.y.astype(LD)
     live = np.flatnonzero(c > 0)
-    a, s, z, w = interior_point(
-        K[np.ix_(live, live)].astype(float), y[live].astype(float), c[live].astype(float), free
-    )
     K_live, y_live, c_live = K[np.ix_(live, live)], y[live], c[live]
-    sets = np.where(a / c_live.astype(float) < z, 0, np.where(s / c_live.astype(float) < w, 2, 1))
-    v, b, sets, interval = _settle(K_live, y_live, c_live, free, sets)
+    for precision in (np.float64, LD):
+        a, s, z, w = interior_point(*(part.astype(precision) for part in (K_live, y_live, c_live)), free)
+        c_same = c_live.astype(precision)
+        try:
+            sets = np.where(a / c_same < z, 0, np.where(s / c_same < w, 2, 1))
+            v, b, sets, interval, accuracy = _settle(K_live, y_live, c_live, free, sets)
+            break
+        except NoReference:
+            if precision is LD:
+                raise
     full = np.zeros(N, LD)
     full[live] = v
     f = K @ full + b
@@ -319,34 +346,42 @@ def hinge_reference(problem, objective, beta):
     intercept = full.sum() / LD(t.mu) if t.mu else b
     coef = (t.X.T @ full)[:, None] if spec is None else None
     return Reference(
-        coef, full, np.atleast_1d(intercept), interval, loss_value("hinge", T, t.y_triggered).mean(), slope, distance
+        coef=coef,
+        dual=full,
+        intercept=np.atleast_1d(intercept),
+        interval=interval,
+        loss=loss_value("hinge", T, t.y_triggered).mean(),
+        slope=slope,
+        margin=distance,
+        accuracy=accuracy,
     )
 
 
 def _settle(K, y, c, free, sets, rounds=200):
     """Solve for given sets; exchange the worst offender until the optimality conditions hold to 1e-15."""
-    tolerance = LD(1e-15)
+    size_of_kernel = np.abs(K)
     seen = set()
     for _ in range(rounds):
         S = np.flatnonzero(sets == 1)
         v = np.where(sets == 2, y * c, LD(0))
         base = K @ v
-        x, b = solve_margin(K[np.ix_(S, S)], y[S] - base[S], -v.sum(), free)
+        x, b, accuracy = solve_margin(K[np.ix_(S, S)], y[S] - base[S], -v.sum(), free)
         v[S] = x
         f0 = K @ v
         interval = (b, b)
         if free and len(S) == 0:
             b, interval = _interval(y, f0, sets)
         margin, alpha = y * (f0 + b), y * v
-        size = 1 + np.abs(f0).max()
-        wrong = np.where(sets == 0, 1 - margin, np.where(sets == 2, margin - 1, LD(0))) / size
-        box = np.where(sets == 1, np.maximum(-alpha, alpha - c), LD(0)) / c.max()
-        if S.size and not np.abs(margin[S] - 1).max() <= tolerance * size:
-            raise NoReference("dependent margin samples disagree")
-        if free and len(S) == 0 and (interval[0] > interval[1] + tolerance * size or abs(v.sum()) > tolerance * c.max()):
+        slack = LD(1e-15) + LD(4e-18) * (size_of_kernel @ np.abs(v))  # rounding of sums of such terms
+        wrong = np.where(sets == 0, 1 - margin, np.where(sets == 2, margin - 1, LD(0))) - slack
+        box = np.where(sets == 1, np.maximum(-alpha, alpha - c), LD(0)) / c.max() - LD(1e-15)
+        off = np.abs(margin[S] - 1) - slack[S]
+        if S.size and not off.max() <= 0:
+            raise NoReference(f"dependent margin samples disagree by {off.max():.0e}")
+        if free and len(S) == 0 and (interval[0] > interval[1] + slack.max() or abs(v.sum()) > LD(1e-15) * c.max()):
             raise NoReference("no balanced empty margin")
-        if wrong.max() <= tolerance and box.max() <= tolerance:
-            return v, b, sets, interval
+        if wrong.max() <= 0 and box.max() <= 0:
+            return v, b, sets, interval, 4 * accuracy
         key = sets.tobytes()
         i = int(np.argmax(np.maximum(wrong, box)))
         if key in seen:
@@ -382,7 +417,7 @@ def _hinge_slope(t, K, K_test, f, f_test, live, sets, c, v, free):
     if len(S) == 0 and free and abs(q.sum()) > 0:
         return LD("nan"), distance
     pull = K @ q
-    x, b = solve_margin(K[np.ix_(S, S)], -pull[S], -q.sum(), free)
+    x, b, _ = solve_margin(K[np.ix_(S, S)], -pull[S], -q.sum(), free)
     q[S] = x
     d_test = K_test @ q + b
     g = loss_gradient("hinge", f_test[:, None], t.y_triggered)[:, 0]

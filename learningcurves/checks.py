@@ -93,13 +93,19 @@ def check_samples(X, name, *, n_features=None, allow_empty=False, allow_sparse=T
         X = _as_float(X, name)
         values = X
     if X.ndim != 2:
-        raise InvalidInput(f"`{name}` has shape {X.shape}; expected (n_samples, n_features).")
+        raise InvalidInput(
+            f"`{name}` has shape {X.shape}; expected (n_samples, n_features), one row a sample. Reshape it: "
+            f"`{name}.reshape(n_samples, -1)`."
+        )
     if X.shape[0] == 0 and not allow_empty:
         raise InvalidInput(f"`{name}` holds no samples. Pass at least one row.")
     if X.shape[1] == 0:
-        raise InvalidInput(f"`{name}` has no features (shape {X.shape}).")
+        raise InvalidInput(f"`{name}` has no features (shape {X.shape}). Pass at least one column.")
     if n_features is not None and X.shape[1] != n_features:
-        raise InvalidInput(f"`{name}` has {X.shape[1]} features where the clean samples have {n_features}.")
+        raise InvalidInput(
+            f"`{name}` has {X.shape[1]} features where the first samples have {n_features}. All samples of a problem need "
+            "the same features."
+        )
     if not np.isfinite(values).all():
         bad = "NaN" if np.isnan(values).any() else "an infinite value"
         raise InvalidInput(f"`{name}` holds {bad}. Remove or impute such rows first.")
@@ -130,9 +136,13 @@ def check_labels(y, name, n_samples, *, known=None):
     """Return labels as a 1-D array of length `n_samples`, all among `known` if that is given."""
     y = np.asarray(y)
     if y.ndim != 1:
-        raise InvalidInput(f"`{name}` has shape {y.shape}; expected one label a sample, shape ({n_samples},).")
+        way_out = f" Undo a one-hot coding with `{name}.argmax(axis=1)`." if y.ndim == 2 and y.shape[1] > 1 else ""
+        raise InvalidInput(f"`{name}` has shape {y.shape}; expected one label a sample, shape ({n_samples},).{way_out}")
     if len(y) != n_samples:
-        raise InvalidInput(f"`{name}` holds {len(y)} labels for {n_samples} samples.")
+        raise InvalidInput(f"`{name}` holds {len(y)} labels for {n_samples} samples. Give one label a sample.")
+    if y.dtype.kind == "O":  # tables hold text that way
+        kinds = {type(label) for label in y.tolist()}
+        y = np.array(y.tolist()) if kinds in ({str}, {int}) else y
     if y.dtype.kind == "f":
         if not np.isfinite(y).all() or np.any(y != np.round(y)):
             raise InvalidInput(f"`{name}` holds labels that are not whole numbers. Labels are classes, not scores.")
@@ -140,12 +150,14 @@ def check_labels(y, name, n_samples, *, known=None):
     elif y.dtype.kind == "b":
         y = y.astype(np.int64)
     elif y.dtype.kind not in "iuUS":
-        raise InvalidInput(f"`{name}` has dtype {y.dtype}; expected integers or strings.")
+        raise InvalidInput(
+            f"`{name}` has dtype {y.dtype}; expected integers or strings. Number the classes 0, 1, ... first."
+        )
     if known is not None and len(y):
         unseen = np.setdiff1d(y, known)
         if len(unseen):
             raise InvalidInput(
-                f"`{name}` holds the label {unseen[0]!r}, which no clean training sample has "
+                f"`{name}` holds the label {unseen[0].item()!r}, which no clean training sample has "
                 f"(known: {', '.join(map(str, known[:10]))}). Drop those samples or add the class to the clean set."
             )
     return y

@@ -66,7 +66,7 @@ def run(args) -> int:
     facts = {"data": args.data, "problem": dict(problem.provenance), "curves": summaries}
     with step("drawing"):
         written = write_tables(folder, "curve", frame, facts, args.parquet)
-        written += write_pictures(folder, _displays(curves, frame))
+        written += write_pictures(folder, _displays(result, curves, frame))
     print(f"\nwritten  {list_files(written)}")
     return 0 if all(facts["unsolved"] == 0 for facts in summaries) else 1
 
@@ -145,16 +145,17 @@ def in_words(facts: dict) -> str:
     return "\n".join(lines)
 
 
-def _displays(curves, frame) -> dict[str, Any]:
+def _displays(result, curves, frame) -> dict[str, Any]:
     from learningcurves.curves.deviation import parameter_deviation
-    from learningcurves.plotting.curve import CurveDisplay
     from learningcurves.plotting.deviation import DeviationDisplay
 
     if len(curves) == 1:
         return {"curve": curves[0].plot(), "deviation": parameter_deviation(curves[0]).plot()}
+    # norms at several lambda differ by orders of magnitude; a log axis has no room for a norm of 0
+    scale = "log" if frame["rho"].min() > 0 else "linear"
     return {
-        "curve": CurveDisplay.from_frame(frame, panel="reg", accuracy=True),
-        "deviation": DeviationDisplay.from_frame(frame, group="reg", panel=None, yscale="log"),
+        "curve": result.plot(),
+        "deviation": DeviationDisplay.from_frame(frame, group="reg", panel=None, yscale=scale),
     }
 
 

@@ -214,7 +214,7 @@ class LearningCurves:
         """Draw one panel per lambda."""
         from learningcurves.plotting.curve import CurveDisplay
 
-        return CurveDisplay.from_frame(self.to_frame(), **kwargs)
+        return CurveDisplay.from_curves(self, **kwargs)
 
     def __repr__(self):
         return f"LearningCurves of {type(self.curves[0].learner).__name__} at reg = " + ", ".join(

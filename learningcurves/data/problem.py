@@ -24,7 +24,10 @@ def _images_to_rows(X, name, image_shape, value_range):
     if X.ndim in (3, 4):
         shape = (1, *X.shape[1:]) if X.ndim == 3 else X.shape[1:]
         if image_shape is not None and tuple(image_shape) != shape:
-            raise InvalidInput(f"`{name}` holds images of shape {shape} where `image_shape={tuple(image_shape)}`.")
+            raise InvalidInput(
+                f"`{name}` holds images of shape {shape} where `image_shape={tuple(image_shape)}`, given or that of the "
+                "first samples. All images need the same size: resize them, or correct `image_shape`."
+            )
         image_shape = shape
         X = X.reshape(len(X), int(np.prod(shape)))
     is_image = image_shape is not None or X.dtype == np.uint8
@@ -59,17 +62,30 @@ def _check_image_facts(facts, n_features):
             )
         object.__setattr__(facts, "image_shape", shape)
     if value_range is not None:
-        if len(value_range) != 2 or not value_range[0] < value_range[1]:
-            raise InvalidInput(f"`value_range={value_range!r}` is not (low, high) with low < high.")
         object.__setattr__(facts, "value_range", (float(value_range[0]), float(value_range[1])))
     if facts.class_names is not None:
         object.__setattr__(facts, "class_names", tuple(map(str, facts.class_names)))
     object.__setattr__(facts, "provenance", MappingProxyType(dict(facts.provenance or {})))
 
 
+def _check_value_range(value_range):
+    if value_range is None:
+        return
+    try:
+        low, high = map(float, value_range)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not (low < high and np.isfinite([low, high]).all()):
+        raise InvalidInput(
+            f"`value_range={value_range!r}` is not (low, high) with low < high. It is the range of the pixels' values: "
+            "(0, 1) or (0, 255), for example."
+        )
+
+
 def _prepare(facts, names):
     """Flatten, scale and check the sample arrays `names` of a frozen object, first one first."""
     value_range, image_shape, n_features = facts.value_range, facts.image_shape, None
+    _check_value_range(value_range)
     integer_images = False
     for name in names:
         X = getattr(facts, name)
@@ -80,7 +96,8 @@ def _prepare(facts, names):
         object.__setattr__(facts, name, _frozen(rows))
     kinds = {sp.issparse(getattr(facts, name)) for name in names if getattr(facts, name).shape[0]}
     if len(kinds) > 1:
-        raise InvalidInput(f"{', '.join(f'`{n}`' for n in names)} mix sparse and dense arrays. Use one kind for all.")
+        said = ", ".join(f"`{n}` is {'sparse' if sp.issparse(getattr(facts, n)) else 'dense'}" for n in names)
+        raise InvalidInput(f"The samples mix sparse and dense arrays: {said}. Use one kind for all.")
     object.__setattr__(facts, "image_shape", image_shape)
     if integer_images:
         object.__setattr__(facts, "value_range", (0.0, 1.0))
@@ -200,7 +217,7 @@ class BackdoorProblem:
         known = np.unique(y_clean)
         if len(known) < 2:
             raise InvalidInput(
-                f"`y_clean` holds one class only ({known[0]!r}); a classifier needs two. "
+                f"`y_clean` holds one class only ({known[0].item()!r}); a classifier needs two. "
                 "With mode='replace' a large `fraction` can use up a class: lower it or use mode='add'."
             )
         object.__setattr__(self, "y_clean", _frozen(y_clean))

@@ -13,6 +13,7 @@ from learningcurves.checks import (
     check_seed,
 )
 from learningcurves.errors import InvalidInput
+from learningcurves.grid.source import nearest
 
 #: Learner names of a grid, and whether each penalises its intercept unless told otherwise.
 LEARNERS = {
@@ -35,7 +36,10 @@ def _text(value, name):
 
 
 def _learner(value, name):
-    return check_choice(_text(value, name), name, LEARNERS)
+    if _text(value, name) not in LEARNERS:
+        known = ", ".join(map(repr, LEARNERS))
+        raise InvalidInput(f"`{name}={value!r}` is no learner. {nearest(value, LEARNERS)}Known learners: {known}.")
+    return value
 
 
 def _gamma(value, name):
@@ -47,7 +51,9 @@ def _gamma(value, name):
 def _fraction(value, name):
     value = check_fraction(value, name)
     if value == 0:
-        raise InvalidInput(f"`{name}=0` poisons no sample; the clean model is the point beta = 0 of any other fraction.")
+        raise InvalidInput(
+            f"`{name}=0` poisons no sample; the clean model is the point beta = 0 of any other fraction."
+        )
     return value
 
 
@@ -135,10 +141,12 @@ KEYS = {
     "penalize_intercept": Key(_penalty, meaning="true, false or a weight; by default what the learner does"),
     "learner": Key(_learner, REQUIRED, meaning="one of " + ", ".join(LEARNERS)),
     "gamma": Key(_gamma, meaning="width of the rbf kernel: numbers, 'scale' (default) or 'auto'"),
-    "reg": Key(check_reg, REQUIRED, meaning="lambda"),
+    "reg": Key(check_reg, REQUIRED, meaning="strength of the regularisation, lambda"),
     "beta": Key(_beta, axis=False, meaning="backdoor weights of every curve, inside a cell"),
     "seeds": Key(_seeds, axis=False, meaning="with draw='paper': the seed of each repeat"),
-    "half_beta": Key(_flag, True, axis=False, meaning="whether to solve for half_beta, which costs as much as the curve"),
+    "half_beta": Key(
+        _flag, True, axis=False, meaning="whether to solve for half_beta, which costs as much as the curve"
+    ),
     "root": Key(_text, axis=False, meaning="folder of the data; no part of the settings"),
     "weights": Key(_text, axis=False, meaning="weight file of the extractor"),
     "extractor_size": Key(_pixels, axis=False, meaning="side to which the extractor resizes images"),

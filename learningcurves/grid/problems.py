@@ -28,7 +28,9 @@ def seeds_of(cell) -> dict[str, int]:
     if cell["draw"] == "paper":
         seed = cell.get("repeat_seed", integer(cell["seed"], use="grid paper", repeat=cell["repeat"]))
         return {"data": data, "poison": seed, "trigger": seed}
-    return {"data": data} | {use: integer(cell["seed"], use=f"grid {use}", repeat=cell["repeat"]) for use in ("poison", "trigger")}
+    return {"data": data} | {
+        use: integer(cell["seed"], use=f"grid {use}", repeat=cell["repeat"]) for use in ("poison", "trigger")
+    }
 
 
 def data_of(cell, places):
@@ -101,7 +103,9 @@ def _extractor(name, weights, size):
     from learningcurves.networks.cache import FeatureExtractor
 
     if not Path(weights).is_file():
-        raise InvalidInput(f"`weights={weights!r}` is no file. Give the path of the weights of {name!r} (.safetensors).")
+        raise InvalidInput(
+            f"`weights={weights!r}` is no file. Give the path of the weights of {name!r} (.safetensors)."
+        )
     return FeatureExtractor(name, weights, size=size)
 
 

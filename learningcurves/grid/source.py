@@ -33,7 +33,9 @@ class Source:
         if inner is not None:
             found = _first(lines, start, rf"(^|[\s{{,.])[\"']?{re.escape(inner)}[\"']?\s*=")
         elif value is not None:
-            text = f'["\']{re.escape(value)}["\']' if isinstance(value, str) else rf"(?<![\w.]){re.escape(str(value))}\b"
+            text = (
+                f"[\"']{re.escape(value)}[\"']" if isinstance(value, str) else rf"(?<![\w.]){re.escape(str(value))}\b"
+            )
             at = _first(lines, start, text)
             found = at if at is not None and (end is None or at < end) else start
         return (start if found is None else found) + 1

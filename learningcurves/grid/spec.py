@@ -251,7 +251,8 @@ def _check_paper(table, axes, options, source):
     if seeds is not None:
         if "paper" not in axes["draw"]:
             raise source.refuse(
-                "`seeds` belongs to draw = 'paper'. Otherwise repeats derive their seeds from `seed`; leave it out.", "seeds"
+                "`seeds` belongs to draw = 'paper'. Otherwise repeats derive their seeds from `seed`; leave it out.",
+                "seeds",
             )
         if max(repeats) >= len(seeds):
             raise source.refuse(
@@ -261,5 +262,7 @@ def _check_paper(table, axes, options, source):
         raise source.refuse("`weights` is given without an `extractor`. Add extractor = 'mobilenet_v2'.", "weights")
     needs = [e for e in axes["extractor"] if e is not None]
     if needs and options["weights"] is None:
-        raise source.refuse(f"extractor {needs[0]!r} needs the key `weights`: the path of its .safetensors.", "extractor")
+        raise source.refuse(
+            f"extractor {needs[0]!r} needs the key `weights`: the path of its .safetensors.", "extractor"
+        )
     options["extractor_size"] = options["extractor_size"] or (128 if needs else None)

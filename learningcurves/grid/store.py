@@ -41,7 +41,7 @@ class Store:
             write_atomic(self.cells / ".writable", b"")
             (self.cells / ".writable").unlink(missing_ok=True)
         except OSError as error:
-            raise self._failed(error) from None
+            raise self.failed(error) from None
         for rest in self.cells.glob(".*.part"):
             try:
                 if time.time() - rest.stat().st_mtime > _STALE:
@@ -60,7 +60,7 @@ class Store:
         try:
             write_atomic(self.path(identity), text.encode() + b"\n")
         except OSError as error:
-            raise self._failed(error) from None
+            raise self.failed(error) from None
 
     def read(self, identity: str) -> dict | None:
         """Return a cell, or None if it has not been computed.
@@ -87,7 +87,8 @@ class Store:
             ) from None
         return _decode(body)
 
-    def _failed(self, error):
+    def failed(self, error: OSError) -> StorageFailed:
+        """Return the error of a folder that cannot be written, saying what is kept."""
         try:
             kept = sum(1 for name in os.listdir(self.cells) if name.endswith(".json"))
         except OSError:
@@ -96,6 +97,11 @@ class Store:
             f"`out={str(self.out)!r}` cannot be written: {error.strerror or error}. "
             f"{kept} finished cells are kept. Free space or choose another folder, then run the same command again."
         )
+
+
+def is_failed(record: dict) -> bool:
+    """Whether a cell has no curve, or a curve with a point that is not solved."""
+    return "status" in record or any(word != "ok" for word in record["rows"].get("status", ()))
 
 
 def _checksum(body) -> str:

@@ -17,6 +17,7 @@ _ALWAYS = (
     "trigger_kind", "labels", "mode", "draw", "n_train", "n_test", "seed", "repeat",
 )  # fmt: skip
 _SOMETIMES = ("trigger_size", "trigger_strength", "trigger_position", "image_size", "repeat_seed", "extractor_size")
+_TEXT = ("cell", "data", "extractor", "learner", "trigger", "trigger_kind", "labels", "mode", "draw")
 _WORDS = ("status", "message", "slope_status")
 _NOT_A_GROUP = ("cell", "seed", "repeat", "repeat_seed", "beta")
 _MEASURES = tuple(name for name in (*ROWS, *FACTS) if name != "beta" and not name.startswith("n_"))
@@ -68,7 +69,10 @@ def _frame(cells, records, timing):
     frame = facts.loc[np.repeat(np.arange(len(facts)), lengths)].reset_index(drop=True)
     names = [*ROWS, *dict.fromkeys(n for r in records for n in r.get("rows", {}) if n not in (*ROWS, *_WORDS))]
     for name in names:
-        parts = [r["rows"].get(name, [np.nan] * n) if r.get("rows") else [np.nan] for r, n in zip(records, lengths, strict=True)]
+        parts = [
+            r["rows"].get(name, [np.nan] * n) if r.get("rows") else [np.nan]
+            for r, n in zip(records, lengths, strict=True)
+        ]
         frame[name] = np.concatenate([np.asarray(p, dtype=float) for p in parts]) if parts else np.empty(0)
     for name in FACTS:
         if name not in frame.columns:
@@ -117,6 +121,8 @@ def _types(facts, cells):
             facts[name] = values.astype(float)
         elif name in ("seed", "repeat", "repeat_seed", "image_size", "extractor_size"):
             facts[name] = _whole(values.astype(float))
+        elif name in _TEXT:
+            facts[name] = values.where(values.notna()).astype("str")
         elif name not in ("n_train", "n_test"):
             numbers = values.map(lambda v: isinstance(v, int | float) and not isinstance(v, bool)).all()
             facts[name] = values.astype(float) if numbers else values.where(values.notna()).astype("str")
@@ -150,7 +156,9 @@ def summarise(frame: pd.DataFrame, *, low: float = 0.1, high: float = 0.9) -> pd
         raise InvalidInput("`frame` is not a table of `collect`: it has no columns `beta` and `status`.")
     if not 0 <= low <= high <= 1:
         raise InvalidInput(f"`low={low!r}`, `high={high!r}` are not quantiles with 0 <= low <= high <= 1.")
-    groups = [c for c in frame.columns if (c in (*_ALWAYS, *_SOMETIMES) or c.startswith("trigger_")) and c not in _NOT_A_GROUP]
+    groups = [
+        c for c in frame.columns if (c in (*_ALWAYS, *_SOMETIMES) or c.startswith("trigger_")) and c not in _NOT_A_GROUP
+    ]
     measures = [c for c in _MEASURES if c in frame.columns]
     ok = frame["status"].eq("ok")
     group = frame.groupby(groups, sort=False, dropna=False).ngroup()
@@ -176,10 +184,9 @@ def summarise(frame: pd.DataFrame, *, low: float = 0.1, high: float = 0.9) -> pd
 
 def _quantiles(values, keys, n_groups, q):
     """Return a quantile of every group; NaN are left out, and infinities stay what they are (no inf - inf)."""
-    order = np.lexsort((values, keys))  # NaN come last in their group
-    values = values[order]
     size = np.bincount(keys, minlength=n_groups)
-    count = np.bincount(keys, weights=~np.isnan(values[np.argsort(order)]), minlength=n_groups).astype(int)
+    count = np.bincount(keys, weights=~np.isnan(values), minlength=n_groups).astype(int)
+    values = values[np.lexsort((values, keys))]  # NaN come last in their group
     start = np.cumsum(size) - size
     place = q * np.maximum(count - 1, 0)
     below = values[start + np.floor(place).astype(int)] if len(values) else np.empty(0)

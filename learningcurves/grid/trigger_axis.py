@@ -88,7 +88,9 @@ def _options(table, source):
         if kind not in KINDS:
             known = ", ".join(KINDS)
             hint = nearest(str(kind), KINDS)
-            raise source.refuse(f"`trigger` has the unknown kind {kind!r}. {hint}Known kinds: {known}.", "trigger", "kind")
+            raise source.refuse(
+                f"`trigger` has the unknown kind {kind!r}. {hint}Known kinds: {known}.", "trigger", "kind"
+            )
         known = list(inspect.signature(KINDS[kind]).parameters)
         for name in axes:
             if name != "kind" and name not in known:

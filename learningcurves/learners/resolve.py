@@ -83,7 +83,16 @@ def resolve(model, problem, *, at=0.0, warn=True, n_beta=1) -> Resolved:
         raise NotSupported(f"`model` is the class {model.__name__}; pass an instance, for example {model.__name__}().")
     if isinstance(model, _Learner):
         if problem.is_sparse and model._kernel:
-            raise InvalidInput("The problem is sparse, which only linear learners take. Pass dense arrays.")
+            raise InvalidInput(
+                f"`problem` is sparse, which only linear learners take, and `model` is a {type(model).__name__}. "
+                "Make the problem from dense arrays (`X.toarray()`)."
+            )
+        n_rows = problem.n_clean + problem.n_backdoor
+        if getattr(model, "kernel", None) == "precomputed" and problem.n_features != n_rows:
+            raise InvalidInput(
+                f"`X_clean` has {problem.n_features} columns; with kernel='precomputed' every row must hold the kernel "
+                f"with all {n_rows} training samples (clean, then backdoor)."
+            )
         objective = model.objective(problem.X_clean)
         check_fits(problem, objective, n_beta)
         return Resolved(model, objective, problem)

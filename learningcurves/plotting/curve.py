@@ -102,6 +102,25 @@ class CurveDisplay(Display):
         return display.plot(ax=ax, accuracy=(ax is None) if accuracy is None else accuracy, **plot_kw)
 
     @classmethod
+    def from_curves(cls, curves, *, ax=None, accuracy=None, **plot_kw):
+        """Draw the curves of one learner and problem at several lambda, a panel each.
+
+        Parameters
+        ----------
+        curves : LearningCurves
+        ax, accuracy, **plot_kw
+            As for `from_curve`; `ax` holds one Axes a panel, all losses first.
+
+        Returns
+        -------
+        CurveDisplay
+        """
+        display = cls._of_frame(curves.to_frame(), panel="reg", loss=learner_loss(curves[0].learner))
+        floors = pd.DataFrame({"panel": curves.reg, "group": "", "y": [c.bk_floor for c in curves]})
+        display.floors = floors[np.isfinite(floors["y"])]
+        return display.plot(ax=ax, accuracy=(ax is None) if accuracy is None else accuracy, **plot_kw)
+
+    @classmethod
     def from_frame(cls, frame, *, x="beta", group="auto", panel="auto", loss=None, ax=None, **plot_kw):
         """Draw the curves in a tidy table, one row a cell and beta.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib.axis import Axis
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, NullLocator
 
 from learningcurves.errors import InvalidInput
 from learningcurves.plotting.labels import format_value
@@ -82,8 +82,12 @@ def set_log(ax, which: str, values) -> None:
     axis: Axis = getattr(ax, f"{which}axis")
     if span > 1e4:
         axis.set_minor_locator(NullLocator())  # a fringe of ticks that nobody can read
-    elif span >= 10:  # under one decade matplotlib labels minor ticks too, and must
+    elif span >= 10:
         axis.set_minor_formatter(FuncFormatter(lambda v, _: ""))
+    elif size.size and 1e-3 <= size.min() and size.max() < 1e4:
+        # under one decade minor ticks are labelled too: as 4 and 6, not as products with powers of ten
+        axis.set_major_formatter(LogFormatter())
+        axis.set_minor_formatter(LogFormatter())
 
 
 def edges(values, *, log: bool) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import ClassVar
 
 from learningcurves.checks import check_choice
@@ -82,6 +83,10 @@ def make_trigger(options: Mapping) -> Trigger:
     try:
         return KINDS[kind](**options)
     except TypeError as error:
+        known = list(signature(KINDS[kind]).parameters)
+        strange = [name for name in options if name not in known]
+        if not strange:
+            raise InvalidInput(f"trigger {kind!r}: {error}.") from None
         raise InvalidInput(
-            f"trigger {kind!r}: {error}. Look up its options in the documentation of that trigger."
+            f"`{strange[0]}` is no option of the trigger {kind!r}; it takes {', '.join(known) or 'none'}."
         ) from None

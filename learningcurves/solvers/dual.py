@@ -16,6 +16,7 @@ from learningcurves.solvers.gram import Gram
 
 LOWER, MARGIN, UPPER = 0, 1, 2
 MARGIN_LIMIT = 4_000  # a guess with a larger margin set is no guess
+SMALL_MARGIN = 400  # a margin system of this size is cheaper than a fresh start
 TOLERANCE = 1e-11  # violations below this, in units of the margin and of the largest bound, are rounding
 
 
@@ -128,8 +129,10 @@ def solve_dual(gram: Gram, y, upper, *, free_intercept, sets=None) -> DualSoluti
 def _block_exchange(gram, y, upper, sets, free_intercept, n_solves, max_rounds=60):
     """Exchange all wrong samples until none is; None when that does not settle."""
     fewest, patience = np.inf, 4
+    # a guess from far away throws most samples into the margin set; a fresh start is then cheaper than its systems
+    limit = min(MARGIN_LIMIT, max(SMALL_MARGIN, 3 * np.count_nonzero(sets == MARGIN)))
     for _ in range(max_rounds):
-        if np.count_nonzero(sets == MARGIN) > MARGIN_LIMIT:
+        if np.count_nonzero(sets == MARGIN) > limit:
             break
         state = _solve_sets(gram, y, upper, sets, free_intercept)
         n_solves += 1
@@ -216,7 +219,7 @@ def _middle(interval):
     return 0.5 * (low + high)
 
 
-def libsvm_weights(gram: Gram, y, upper, tol=1e-4):
+def libsvm_weights(gram: Gram, y, upper, tol=1e-3):
     """alpha from libsvm at its own tolerance: a start, never an answer.
 
     libsvm always has a free intercept; without one its sets are still near.
@@ -232,7 +235,14 @@ def libsvm_weights(gram: Gram, y, upper, tol=1e-4):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SklearnConvergenceWarning)  # a start need not be converged
         if gram.matrix is not None:
-            model.fit(gram.matrix[np.ix_(live, live)], y[live], sample_weight=upper[live] / scale)
+            n = len(live)
+            if n == len(y):
+                kernel = gram.matrix
+            elif live[-1] == n - 1:  # the clean samples come first
+                kernel = np.ascontiguousarray(gram.matrix[:n, :n])
+            else:
+                kernel = gram.matrix[np.ix_(live, live)]
+            model.fit(kernel, y[live], sample_weight=upper[live] / scale)
         else:
             kernel = gram.kernel
             model.set_params(

@@ -91,7 +91,7 @@ class MarginInverse:
         self.shift = float(np.mean(rows.kernel.diagonal)) if free_intercept else 0.0
         if free_intercept and self.shift <= 0:
             self.shift = 1.0
-        self.rebuild()
+        self.regular = self.rebuild()
 
     def __len__(self):
         return len(self.rows)

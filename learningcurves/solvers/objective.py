@@ -137,12 +137,22 @@ def sample_weights(y, class_weight, classes):
     """Class weight of every sample."""
     if class_weight is None:
         return np.ones(len(y))
+    if not isinstance(class_weight, Mapping):
+        raise InvalidInput(
+            f"`class_weight={class_weight!r}` is not a mapping of labels to weights. Write for example "
+            f"{{{classes[0].item()!r}: 1.0, {classes[1].item()!r}: 2.0}}; a fitted scikit-learn estimator may have 'balanced'."
+        )
     unknown = [label for label in class_weight if label not in set(np.asarray(classes).tolist())]
     if unknown:
-        raise InvalidInput(f"`class_weight` names the class {unknown[0]!r}, which is not among {list(classes)}.")
+        known = ", ".join(map(repr, np.asarray(classes).tolist()[:10]))
+        raise InvalidInput(
+            f"`class_weight` names the class {unknown[0]!r}, which is not among the classes {known}. Leave it out."
+        )
     weights = np.array([float(class_weight.get(label, 1.0)) for label in np.asarray(classes).tolist()])
     if not np.all(np.isfinite(weights)) or np.any(weights < 0):
-        raise InvalidInput(f"`class_weight={dict(class_weight)}` holds a negative or non-finite weight.")
+        raise InvalidInput(
+            f"`class_weight={dict(class_weight)}` holds a negative or non-finite weight. Weights are positive numbers."
+        )
     return weights[np.searchsorted(classes, y)]
 
 
@@ -151,7 +161,7 @@ def training_samples(problem: BackdoorProblem, objective: Objective) -> Samples:
     classes = problem.classes
     if objective.loss.name != "softmax" and len(classes) != 2:
         raise InvalidInput(
-            f"{len(classes)} classes, but the {objective.loss.name} learner is binary. "
+            f"`problem` has {len(classes)} classes, but `model` (loss: {objective.loss.name}) is a binary learner. "
             "Use lc.Softmax, or take a pair of classes."
         )
     stack = sp.vstack if problem.is_sparse else np.vstack

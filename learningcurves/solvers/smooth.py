@@ -15,6 +15,12 @@ from learningcurves.solvers.objective import Objective, Samples
 DENSE_LIMIT = 2_500  # above this many parameters the Hessian is never formed (docs/theory.md, matrix-free solves)
 
 
+def _used(columns):
+    """Indices of the columns in use; at least one, so that there is always a parameter."""
+    found = np.flatnonzero(columns)
+    return found if len(found) else np.arange(1)
+
+
 class SmoothSystem:
     """J(theta; beta) of a smooth loss with a linear model, and its derivatives.
 
@@ -37,10 +43,10 @@ class SmoothSystem:
     def _reduce(self, X):
         self.basis = None
         if sp.issparse(X):
-            self.columns = np.flatnonzero(np.bincount(X.indices[X.data != 0], minlength=X.shape[1]))
+            self.columns = _used(np.bincount(X.indices[X.data != 0], minlength=X.shape[1]))
             self.X = X if len(self.columns) == X.shape[1] else sp.csr_matrix(X[:, self.columns])
             return
-        self.columns = np.flatnonzero(np.any(X != 0, axis=0))
+        self.columns = _used(np.any(X != 0, axis=0))
         self.X = X if len(self.columns) == X.shape[1] else np.ascontiguousarray(X[:, self.columns])
         if self.X.shape[1] > self.X.shape[0]:
             self.basis, triangle = sla.qr(self.X.T, mode="economic", check_finite=False)

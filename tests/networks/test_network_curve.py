@@ -129,6 +129,7 @@ def test_plot(curve, tmp_path):
     assert curve.plot(ax=axes, epoch=2).ax_ is axes
 
 
+@pytest.mark.slow
 def test_parallel_trainings_give_the_same(problem, make_cnn):
     options = {"beta": [0.0, 1.0], "epochs": 1, "seeds": [0], **OPTIONS}
     one, two = (train_curve(make_cnn(), problem, n_jobs=n, **options) for n in (1, 2))

@@ -51,6 +51,8 @@ class Noisy(nn.Module):
             return self.head(x) + self.head(x**2)
         if self.kind == "positions":
             return self.head(x.unsqueeze(1)).squeeze(1)
+        if self.kind == "relu in place":
+            return self.head(x).relu_()
         if self.kind == "pair":
             return self.head(x), x
         if self.kind == "in place":
@@ -166,6 +168,7 @@ def test_a_head_can_be_named(X):
         ("counting", InvalidInput, "changes between two calls has no features"),
         ("batch", InvalidInput, "depend on the other samples"),
         ("twice", InvalidInput, "followed by other operations"),
+        ("relu in place", InvalidInput, "followed by other operations"),
         ("positions", NotSupported, "one vector a sample"),
         ("pair", NotSupported, "returns a tuple"),
     ],

@@ -38,8 +38,8 @@ def test_it_recognises_photographs(weights, photographs):
     logits = MobileNetV2Features(weights, size=224).logits(X)
     # the photographs have 112 pixels a side: on 700 of them 58 % are right among all 1001 classes, 83 % among the first
     # five, and 95 % (of 102) among the six classes at hand
-    assert (logits.argmax(1) == classes).mean() > 0.5
-    assert (np.argsort(logits, axis=1)[:, -5:] == classes[:, None]).any(1).mean() > 0.7
+    assert (logits.argmax(1) == classes).mean() > 0.4
+    assert (np.argsort(logits, axis=1)[:, -5:] == classes[:, None]).any(1).mean() > 0.65
     six = IMAGENET_CLASS + 1
     assert (six[logits[:, six].argmax(1)] == classes).mean() > 0.85
 

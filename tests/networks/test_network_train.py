@@ -309,7 +309,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), BAD, ids=[str(o) for o, _ in BAD])
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[f"{i}-{(*o,)}" for i, (o, _) in enumerate(BAD)])
 def test_bad_arguments_are_named(problem, make_mlp, options, message):
     with pytest.raises(LearningCurvesError) as caught:
         train(make_mlp(), problem, **{**QUICK, **options})

@@ -1,0 +1,100 @@
+"""Where tasks run: processes or threads of this machine, or a Dask or Ray cluster, all through joblib."""
+
+import contextlib
+
+from joblib import Parallel, delayed, parallel_config
+
+from learningcurves.checks import check_choice
+from learningcurves.errors import InvalidInput, LearningCurvesError
+
+BACKENDS = ("loky", "threading", "dask", "ray")
+
+
+class WorkersLost(LearningCurvesError, RuntimeError):
+    """Workers died; finished cells are kept."""
+
+
+def check_backend(backend, n_jobs, scheduler):
+    """Check what can be checked without starting anything."""
+    check_choice(backend, "backend", BACKENDS)
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+        raise InvalidInput(f"`n_jobs={n_jobs!r}` is not a number of workers. Give 1, 2, ..., or -1 for all cores.")
+    if scheduler is not None and backend in ("loky", "threading"):
+        raise InvalidInput(
+            f"`scheduler={scheduler!r}` belongs to a cluster. Add backend='dask' or 'ray', or leave it out."
+        )
+    if backend == "dask" and scheduler is None:
+        raise InvalidInput(
+            "backend='dask' needs `scheduler`, the address of a running one, e.g. 'tcp://10.0.0.1:8786' "
+            "(start it with `dask scheduler`, and workers with `dask worker ADDRESS`)."
+        )
+    if backend in ("dask", "ray"):
+        _import(backend)
+
+
+def _import(backend):
+    try:
+        if backend == "dask":
+            import distributed
+
+            return distributed
+        import ray
+
+        return ray
+    except ImportError:
+        raise InvalidInput(
+            f"backend={backend!r} needs a package that is not installed: pip install 'learningcurves[{backend}]'."
+        ) from None
+
+
+@contextlib.contextmanager
+def workers(backend, n_jobs, scheduler):
+    """Configure joblib for a `with` block; every worker computes with one thread."""
+    if backend == "loky":
+        with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
+            yield
+    elif backend == "threading":
+        with parallel_config("threading", n_jobs=n_jobs):
+            yield
+    elif backend == "dask":
+        with _dask_client(scheduler) as client, parallel_config("dask", client=client, n_jobs=-1):
+            yield
+    else:
+        ray = _import("ray")
+        from ray.util.joblib import register_ray
+
+        started = not ray.is_initialized()
+        ray.init(address=scheduler, ignore_reinit_error=True)
+        register_ray()
+        try:
+            with parallel_config("ray", n_jobs=n_jobs):
+                yield
+        finally:
+            if started:
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _dask_client(scheduler):
+    distributed = _import("dask")
+    try:
+        client = distributed.Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InvalidInput(
+            f"no Dask scheduler answers at `scheduler={scheduler!r}` ({error}). Start one with `dask scheduler`."
+        ) from None
+    with client:
+        yield client
+
+
+def unordered(function, tasks, *arguments):
+    """Yield results as they come, in any order, from the workers configured by `workers`.
+
+    Each task travels alone: a worker that dies takes no finished task with it.
+    """
+    parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
+    results = parallel(delayed(function)(task, *arguments) for task in tasks)
+    try:
+        yield from results
+    finally:
+        results.close()  # stops what is still waiting
