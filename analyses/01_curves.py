@@ -45,7 +45,9 @@ def finding(table):
     last = table[(table.beta == 1) & (table.fraction == 0.1)]
     for name, group in last.groupby("learner"):
         learned = group[group.bk > 0.5].reg
-        words.append(f"{name}: BK above one half up to lambda = {learned.max():g}" if len(learned) else f"{name}: nowhere")
+        words.append(
+            f"{name}: BK above one half up to lambda = {learned.max():g}" if len(learned) else f"{name}: nowhere"
+        )
     return "At p = 0.1 and beta = 1, " + "; ".join(words) + "."
 
 

@@ -5,7 +5,8 @@
 
 For each problem an independent solution in extended precision (`references.py`) gives w*, b*, the triggered loss and
 the slope. Checked: |w - w*| <= bound, |b - b*| <= intercept_bound, |loss - loss*| <= loss_bound and
-|slope - slope*| <= error_bound. The table shows the largest and the median ratio of true error to bound.
+|slope - slope*| <= error_bound; and wherever no sample sits near a kink, that the slope is right to 1e-5 whether or not
+it came with a bound (last column). The table shows the largest and the median ratio of true error to bound.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from references import LD, NoReference, kernel_matrix, reference
 import learningcurves as lc
 from learningcurves.errors import LearningCurvesError
 
-CHECKS = ("weights", "intercept", "loss", "slope")
+CHECKS = ("weights", "intercept", "loss", "slope", "value")
 
 
 def _weight_error(point, truth, objective, problem):
@@ -66,6 +67,9 @@ def examine(seed, kind):
         found["slope status"] = str(error)
         return found
     found["slope status"] = slope.status
+    if slope.status.ok and truth.margin > 1e-7 and np.isfinite(float(truth.slope)):  # far from every kink
+        size = abs(float(truth.slope)) + 1e-6 * (1.0 + abs(float(truth.loss)) / max(beta, 1e-3))
+        found["value"] = float(abs(LD(slope.value) - truth.slope)), 1e-5 * size
     if slope.status.ok and np.isfinite(slope.error_bound) and np.isfinite(float(truth.slope)):
         found["slope"] = float(abs(LD(slope.value) - truth.slope)), slope.error_bound
     return found
@@ -77,7 +81,7 @@ def run(seeds, kinds, report=None):
     for kind in kinds:
         ratios = {name: [] for name in CHECKS}
         counts = {"no reference": 0, "not solved": 0, "no slope": 0}
-        started = time.perf_counter()
+        started = time.process_time()
         for seed in seeds:
             found = examine(seed, kind)
             if "reference" in found:
@@ -93,7 +97,7 @@ def run(seeds, kinds, report=None):
                     if not error <= bound:
                         violations.append((kind, seed, name, error, bound))
                     ratios[name].append(error / bound if bound > 0 else 0.0 if error <= 0 else np.inf)
-        rows.append((kind, ratios, counts, time.perf_counter() - started))
+        rows.append((kind, ratios, counts, time.process_time() - started))
         if report:
             report(rows[-1])
     return rows, violations

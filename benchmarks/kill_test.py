@@ -3,7 +3,8 @@
     python benchmarks/kill_test.py --kills 50 --n-jobs 2
 
 A reference grid runs undisturbed. Then the same grid runs in another folder; each time it is killed (the main process
-alone, or with its workers, in turn) after a random time, and started again. A run that ends before it is killed gives a
+alone, or with its workers, in turn) and started again: every fifth time at a random moment of its start, otherwise at a
+random moment after its first new cell. A run that ends before it is killed gives a
 table, which must equal the reference byte for byte; the next kill then starts over from an empty folder.
 """
 
@@ -47,6 +48,18 @@ def finished(out):
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in Path(out, "cells").glob("*.json")}
 
 
+def wait(process, out, patience, for_cell):
+    """Wait for a random time (after the first new cell, if asked), and return whether the run is still going."""
+    before = len(finished(out))
+    while for_cell and process.poll() is None and len(finished(out)) == before:
+        time.sleep(0.005)
+    try:
+        process.wait(timeout=patience)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
 def kill_group(process):
     try:
         os.killpg(process.pid, signal.SIGKILL)
@@ -75,23 +88,22 @@ def main():
     out, kills, lost, different, ends, damaged = folder / "killed", 0, 0, 0, 0, 0
     while kills < options.kills or ends == 0:
         # past the quota of kills the run is left alone, so that the last one ends
-        patience = moments.uniform(0.0, 0.6 * duration) if kills < options.kills else 1e9
+        in_start = kills % 5 == 4
+        patience = moments.uniform(0.0, 0.5 * duration if in_start else 0.15 * duration)
         process = start(grid, out, options.n_jobs)
-        try:
-            code = process.wait(timeout=patience)
-        except subprocess.TimeoutExpired:
-            before = finished(out) if out.exists() else {}
+        if wait(process, out, patience if kills < options.kills else None, not in_start):
+            before = finished(out)
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             if kills % 2:
                 kill_group(process)  # else the workers are orphans and must not do harm
             kills += 1
-            after = finished(out) if out.exists() else {}
+            after = finished(out)
             lost += sum(after.get(name) != digest for name, digest in before.items())
-            print(f"kill {kills} after {patience:.2f} s: {len(after)} cells", flush=True)
+            print(f"kill {kills} after {patience:.2f} s: {len(after)} cells finished", flush=True)
             continue
         message = process.stderr.read().decode()
-        assert code == 0, message
+        assert process.returncode == 0, message
         damaged += "damaged" in message
         ends += 1
         same = Path(f"{out}.csv").read_bytes() == table

@@ -284,25 +284,31 @@ def _reach(a, s, d_a, d_s):
 
 
 def solve_margin(K, rhs, balance, free):
-    """Solve K x + b = rhs, sum x = balance by proximal steps: any solution where K is singular but consistent."""
+    """Solve K x + b = rhs, sum x = balance by proximal steps: any solution where K is singular but consistent.
+
+    Returns x, b and |w| of the dual weights that the remaining misfit stands for.
+    """
     s = len(K)
     if s == 0:
         return np.zeros(0, LD), LD(0), 0.0
-    delta = LD(1e-15) * max(LD(np.trace(K)) / s, LD(1e-300))
-    L = cholesky(K + delta * np.eye(s, dtype=LD))
-    ones = np.ones(s, LD)
-    u = cholesky_solve(L, ones) if free else None
+    scale = max(LD(np.trace(K)) / s, LD(1e-300))
+    shift = scale if free else LD(0)  # with sum x given, K + shift only moves b
+    K = K + shift
+    L = cholesky(K + LD(1e-15) * scale * np.eye(s, dtype=LD))
+    u = cholesky_solve(L, np.ones(s, LD)) if free else None
     x, b = np.zeros(s, LD), LD(0)
-    best, worst = (x, b, 0.0), LD(np.inf)
-    for _ in range(30):
-        r = rhs - K @ x - (b if free else 0)
-        if np.abs(r).max() < worst:
-            best, worst = (x, b, _feature_norm(L, r)), np.abs(r).max()
-        elif worst < LD(1e-17) * np.abs(rhs).max():
+    best, least = None, LD(np.inf)
+    for _ in range(40):
+        r = rhs - K @ x - b
+        off = balance - x.sum() if free else LD(0)
+        misfit = max(np.abs(r).max(), scale * abs(off))
+        if misfit < least:
+            best, least = (x, b + shift * balance if free else b, _feature_norm(L, r)), misfit
+        elif least < LD(1e-16) * max(np.abs(rhs).max(), scale * abs(balance)):
             break
         d = cholesky_solve(L, r)
         if free:
-            d_b = (d.sum() + x.sum() - balance) / u.sum()
+            d_b = (d.sum() - off) / u.sum()
             d, b = d - u * d_b, b + d_b
         x = x + d
     return best

@@ -34,8 +34,14 @@ _WHERE = {
     "learningcurves.curves.region": ("SafeRegion", "safe_region"),
     "learningcurves.curves.input_gradient": ("input_gradient",),
 }  # fmt: skip
-_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
-__all__ = sorted([*_MODULE_OF, "__version__"])
+_WITH_TORCH = {
+    "learningcurves.networks.cnn": ("SmallCNN",),
+    "learningcurves.networks.curve": ("train_curve",),
+    "learningcurves.networks.resnet": ("ResNet18",),
+}
+_MODULE_OF = {name: module for where in (_WHERE, _WITH_TORCH) for module, names in where.items() for name in names}
+# a star import brings no torch
+__all__ = sorted([*(name for names in _WHERE.values() for name in names), "__version__"])
 
 
 def __getattr__(name):
@@ -47,4 +53,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return __all__
+    return sorted([*_MODULE_OF, "__version__"])

@@ -8,7 +8,7 @@ import warnings
 
 from learningcurves import __version__
 from learningcurves.commands import VERBS
-from learningcurves.errors import InvalidInput, NotSupported, SolveFailed
+from learningcurves.errors import ConvergenceWarning, InvalidInput, NotSupported, SolveFailed
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -27,6 +27,7 @@ def main(argv=None) -> int:
     except SystemExit as stop:  # argparse has printed the help (0) or what is wrong (2)
         return int(stop.code or 0)
     with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=ConvergenceWarning)
         warnings.showwarning = _show_warning
         return _run(args)
 

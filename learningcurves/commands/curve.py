@@ -51,6 +51,7 @@ def run(args) -> int:
 
     beta = None if args.beta is None else check_beta(args.beta)
     folder = check_output(args)
+    assert folder is not None  # this verb has a default folder
     with step("reading the data"):
         problem = make_problem(args)
         model = make_model(args, problem)

@@ -103,6 +103,9 @@ def make_trigger(args) -> Any:
 
 def make_model(args, problem) -> Any:
     """Return the learner, or the fitted estimator of `--model`."""
+    for reg in args.reg or ():
+        if args.reg.count(reg) > 1:
+            raise InvalidInput(f"`--reg` holds {reg:g} twice. Leave one out.")
     if args.model is not None:
         for name in ("learner", "gamma", "penalize_intercept"):
             if getattr(args, name) is not None:

@@ -55,7 +55,7 @@ def run(args) -> int:
     models = [model] if regs is None else [clone(model).set_params(reg=reg) for reg in regs]
     for line in describe(problem, args):
         print(line)
-    rows, good = [], True
+    rows, slopes, good = [], [], True
     for one in models:
         with step("solving"):
             slope = backdoor_slope(one, problem, args.at, refine=args.refine)
@@ -70,8 +70,9 @@ def run(args) -> int:
             row |= {"refitted": check.refitted, "relative_difference": check.relative_difference}
             good &= check.cause == ""
         rows.append(row)
+        slopes.append(slope)
     if folder is not None:
-        print(f"\nwritten  {list_files(_write(folder, rows, problem, args))}")
+        print(f"\nwritten  {list_files(_write(folder, rows, slopes, problem, args))}")
     return 0 if good else 1
 
 
@@ -95,7 +96,7 @@ def _row(slope, model) -> dict:
     }
 
 
-def _write(folder, rows, problem, args):
+def _write(folder, rows, slopes, problem, args):
     import numpy as np
     import pandas as pd
 
@@ -105,7 +106,9 @@ def _write(folder, rows, problem, args):
     written = write_tables(
         folder, "slope", frame, {"data": args.data, "problem": dict(problem.provenance)}, args.parquet
     )
-    if np.isfinite(frame["slope"]).any():  # without one there is nothing to draw
-        with step("drawing"):
+    with step("drawing"):
+        if len(slopes) == 1 and np.isfinite(slopes[0].value):  # without a value there is nothing to draw
+            written += write_pictures(folder, {"slope": slopes[0].plot()})
+        elif np.isfinite(frame["slope"]).any():
             written += write_pictures(folder, {"slope": SlopeDisplay.from_frame(frame)})
     return written

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -119,8 +120,8 @@ class LearningCurve:
 
     def point(self, i: int) -> CurvePoint:
         """Return the i-th point as numbers."""
-        values = {name: float(getattr(self, name)[i]) for name in (*COLUMNS, "loss_bound")}
-        arrays = {
+        values: dict[str, Any] = {name: float(getattr(self, name)[i]) for name in (*COLUMNS, "loss_bound")}
+        arrays: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[i]
             for name in ("coef", "dual_coef", "intercept")
         }
@@ -273,12 +274,13 @@ def learning_curve(model, problem, beta=None, *, reg=None, refine=False, **netwo
     asked = np.union1d(beta, [0.0, 1.0])
     shared = share(objective, samples, len(regs_used))
     order = np.argsort(-np.asarray(regs_used))  # strong regularisation first: each solution starts the next
-    curves, start = [None] * len(regs_used), None
+    curves: list[Any] = [None] * len(regs_used)
+    start = None
     for i in order:
         path = solve(objective.with_reg(regs_used[i]), samples, asked, start=start, shared=shared)
         start = restrict(path, [0])
         curves[i] = _assemble(_at_reg(learner, regs_used[i]), problem, path, beta)
-    return curves[0] if np.ndim(reg) == 0 else LearningCurves(tuple(curves))
+    return curves[0] if reg is None or np.ndim(reg) == 0 else LearningCurves(tuple(curves))
 
 
 def _at_reg(learner, reg):

@@ -1,6 +1,7 @@
 """Parameter deviation: how far the weights turn (nu) and grow (rho) along beta."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from learningcurves.errors import InvalidInput
 from learningcurves.solvers.path import WeightPath
 
 
-def path_norms(path: WeightPath, reference: WeightPath):
+def path_norms(path: Any, reference: WeightPath):
     r"""Return rho(beta) and nu(beta) of a path against w*(0), the first column of `reference`.
 
     .. math:: \rho = \|w^\star(\beta)\|, \qquad

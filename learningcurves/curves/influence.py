@@ -1,13 +1,14 @@
 """Pairwise influence of training samples on triggered test samples, held as two thin factors."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from learningcurves.checks import check_choice, check_integer, check_number
 from learningcurves.errors import InvalidInput, SolveFailed
-from learningcurves.learners.resolve import is_module, refuse_options, resolve
+from learningcurves.learners.resolve import Resolved, is_module, refuse_options, resolve
 from learningcurves.solvers.linear_solve import conjugate_gradients, preconditioner
 from learningcurves.solvers.objective import encode_labels, training_samples
 from learningcurves.solvers.path import solve
@@ -86,13 +87,14 @@ def pairwise_influence(model, problem, at=0.0, *, samples="backdoor", refine=Fal
     at = check_number(at, "at", low=0.0, high=1.0, hint="It is the weight of the backdoor samples.")
     check_choice(samples, "samples", ("backdoor", "clean", "training"))
     if is_module(model):
-        from learningcurves.networks.slope import head_as_learner
+        from learningcurves.networks.last_layer import head_task
 
-        model, problem = head_as_learner(model, problem, at=at, **network_options)
-        network_options = {}
-    refuse_options(network_options)
-    resolved = resolve(model, problem, at=at, warn=not refine)
-    training = training_samples(resolved.problem, resolved.objective)
+        task = head_task(model, problem, at=at, **network_options)
+        resolved, training = Resolved(task.learner, task.objective, task.problem), task.samples
+    else:
+        refuse_options(network_options)
+        resolved = resolve(model, problem, at=at, warn=not refine)
+        training = training_samples(resolved.problem, resolved.objective)
     rows = {
         "backdoor": slice(training.n_clean, None),
         "clean": slice(0, training.n_clean),
@@ -112,9 +114,12 @@ def pairwise_influence(model, problem, at=0.0, *, samples="backdoor", refine=Fal
 def _smooth_influence(resolved, training, at, rows):
     path = solve(resolved.objective, training, np.array([at]))
     path.raise_if_failed()
-    system, fit, problem = path.system, path.fit, resolved.problem
-    y = encode_labels(problem.y_triggered, problem.classes, system.loss)
-    outer = system.loss.gradient(path.scores(problem.X_triggered), y)[:, 0]  # (k, K)
+    system: Any = path.system
+    fit: Any = path.fit
+    problem = resolved.problem
+    loss = getattr(problem, "test_loss", None) or system.loss
+    y = encode_labels(problem.y_triggered, problem.classes, loss)
+    outer = loss.gradient(path.scores(problem.X_triggered), y)[:, 0]  # (k, K)
     inner = system.loss.gradient(fit.scores[rows], system.y[rows])[:, 0] * training.weight[rows, None]
     X = system.X[rows]
     X = X.toarray() if sp.issparse(X) else X

@@ -53,16 +53,20 @@ def score_path(path: WeightPath, problem: BackdoorProblem) -> PathScores:
         accuracy_clean=marked(loss.correct(clean, y_clean).mean(axis=0)),
         asr=None if others is None or not others.any() else marked(hit[others].mean(axis=0)),
         slope=np.where([s.ok for s in path.derivative_status], marked(slope), np.nan),
-        loss_bound=marked(_loss_bound(path, loss, problem.X_triggered, gradient)),
+        loss_bound=marked(_loss_bound(path, loss, problem.X_triggered, triggered, y_triggered, gradient)),
     )
 
 
-def _loss_bound(path, loss, X, gradient):
-    """Mean over samples of the largest change of l when every score moves within its certificate."""
+def _loss_bound(path, loss, X, scores, y, gradient):
+    """Mean over samples of the largest change of l when every score moves within its certificate, and of rounding."""
     norms = path.feature_norms(X)
     moves = np.stack([c.score_bound(norms) for c in path.certificates], axis=1)  # (n, B)
+    moves = moves + path.score_noise(X)
     steepness = np.linalg.norm(gradient, axis=-1)
-    curvature = loss.curvature
-    if np.isfinite(curvature):
-        return (steepness * moves + 0.5 * curvature * moves**2).mean(axis=0)
-    return moves.mean(axis=0)  # hinge: Lipschitz with constant 1
+    values = loss.value(scores, y)
+    rounding = 4 * np.finfo(float).eps * (values + steepness * np.abs(scores).max(axis=-1))
+    if not np.isfinite(loss.curvature):  # hinge: Lipschitz with constant 1
+        return (moves + rounding).mean(axis=0)
+    with np.errstate(invalid="ignore"):
+        change = steepness * moves + 0.5 * loss.curvature * moves**2
+    return (np.where(np.isfinite(moves), change, np.inf) + rounding).mean(axis=0)

@@ -7,9 +7,9 @@ import numpy as np
 from learningcurves.checks import check_number, check_reg
 from learningcurves.curves.scores import score_path
 from learningcurves.curves.slope_error import smooth_slope
-from learningcurves.curves.verify import Verification, verify_slope
+from learningcurves.curves.verify import Verification, loss_table, verify_slope
 from learningcurves.data.problem import BackdoorProblem
-from learningcurves.errors import Status
+from learningcurves.errors import NotSupported, Status
 from learningcurves.learners.resolve import OPTIMAL, is_module, refuse_options, resolve
 from learningcurves.solvers.certificate import Certificate
 from learningcurves.solvers.newton import SmoothFit
@@ -76,9 +76,23 @@ class Slope:
         """Refit at small beta and compare: predicted, refitted, relative difference, and the cause if they differ."""
         return verify_slope(self, *self._refit)
 
+    @property
+    def loss_name(self) -> str | None:
+        """Name of the loss: "logistic", "squared", "hinge", "squared_hinge" or "softmax"."""
+        return self._refit[0].loss.name if self._refit else None
+
+    def nearby(self, n: int = 25):
+        """Refit around `at`, as far as the tangent needs to use up the loss: a table of beta and loss_triggered."""
+        if not self._refit:
+            raise NotSupported("A slope of a network is not refitted at many beta. Use `verify()`, which takes two.")
+        reach = 1.5 * abs(self.loss / self.value) if np.isfinite(self.value) and self.value else 1.0
+        low, high = max(0.0, self.at - reach), min(1.0, self.at + reach)
+        objective, samples, problem = self._refit
+        return loss_table(objective, samples, problem, np.unique([*np.linspace(low, high, n), self.at]))
+
     def plot(self, ax=None, **kwargs):
         """Draw the triggered loss near `at` with its tangent."""
-        from learningcurves.plotting.slope import TangentDisplay
+        from learningcurves.plotting.tangent import TangentDisplay
 
         return TangentDisplay.from_slope(self, ax=ax, **kwargs)
 

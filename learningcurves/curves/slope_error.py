@@ -155,6 +155,15 @@ def _may_cross_kink(system, fit, certificate):
     return bool(np.any((np.abs(1.0 - margins) <= moves) & counts))
 
 
+def _terms(system, fit, X, scores, y, weights):
+    """Size of what a summed gradient is formed from, times the growth of its rounding (docs/theory.md, section 8.9)."""
+    squares = X.multiply(X).sum(axis=1) if sp.issparse(X) else np.einsum("ij,ij->i", X, X)
+    norms = np.sqrt(np.asarray(squares).ravel() + system.has_intercept)
+    slopes = np.linalg.norm(system.loss.gradient(scores, y)[:, 0], axis=-1)
+    moves = system.loss.curvature * norms * np.linalg.norm(fit.theta)
+    return float(weights @ ((slopes + moves) * norms)) * (np.sqrt(len(y)) + np.sqrt(system.n_parameters))
+
+
 def _rounding(s_t, g_b, size_t, size_b):
     length = np.sqrt(s_t.size)
     return 8 * EPS * length * (np.linalg.norm(s_t) * np.linalg.norm(g_b) + size_t * size_b)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from learningcurves.curves.scores import score_path
 from learningcurves.errors import SolveFailed, Status
@@ -47,6 +48,12 @@ def _losses(objective, samples, problem, beta, shared):
     path = solve(objective, samples, np.asarray(beta), shared=shared)
     path.raise_if_failed()
     return score_path(path, problem).loss_triggered
+
+
+def loss_table(objective, samples, problem, beta):
+    """Triggered losses of exact refits: a table with columns beta and loss_triggered."""
+    losses = _losses(objective, samples, problem, beta, share(objective, samples))
+    return pd.DataFrame({"beta": beta, "loss_triggered": losses})
 
 
 def verify_slope(slope, objective, samples, problem) -> Verification:
@@ -114,6 +121,8 @@ def _verify_hinge(slope, objective, samples, problem, shared):
 
 def _report(slope, refitted, step, order):
     difference = abs(refitted - slope.value) / max(abs(refitted), 1e-300) if slope.value or refitted else 0.0
+    if slope.value == 0 and abs(refitted) <= 1e-13 * max(slope.loss, 1.0) / step:  # rounding of equal losses
+        refitted = difference = 0.0
     cause = ""
     if not difference <= 1e-6:
         if slope.status is Status.NOT_OPTIMAL:

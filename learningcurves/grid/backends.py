@@ -1,6 +1,10 @@
 """Where tasks run: processes or threads of this machine, or a Dask or Ray cluster, all through joblib."""
 
 import contextlib
+import os
+import threading
+import time
+import warnings
 
 from joblib import Parallel, delayed, parallel_config
 
@@ -51,7 +55,7 @@ def _import(backend):
 def workers(backend, n_jobs, scheduler):
     """Configure joblib for a `with` block; every worker computes with one thread."""
     if backend == "loky":
-        with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
+        with _loky(n_jobs):
             yield
     elif backend == "threading":
         with parallel_config("threading", n_jobs=n_jobs):
@@ -72,6 +76,14 @@ def workers(backend, n_jobs, scheduler):
         finally:
             if started:
                 ray.shutdown()
+
+
+def _loky(n_jobs):
+    options = {"n_jobs": n_jobs, "inner_max_num_threads": 1}
+    try:
+        return parallel_config("loky", **options, initializer=end_with, initargs=(os.getpid(),))
+    except TypeError:  # joblib before 1.5 has no initializer: workers of a killed run then idle on for some minutes
+        return parallel_config("loky", **options)
 
 
 @contextlib.contextmanager
@@ -97,4 +109,23 @@ def unordered(function, tasks, *arguments):
     try:
         yield from results
     finally:
-        results.close()  # stops what is still waiting
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that tasks are cancelled is what is wanted
+            results.close()
+
+
+_WATCH_EVERY = 1.0  # seconds
+
+
+def end_with(main: int) -> None:
+    """Let a worker process end when the main process is gone (killed, out of memory).
+
+    Without it joblib's workers idle on for minutes, holding their memory.
+    """
+
+    def watch():
+        while os.getppid() == main:
+            time.sleep(_WATCH_EVERY)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -55,8 +55,9 @@ def check_against_data(spec: GridSpec) -> dict[tuple, DataSize]:
         try:
             data = data_of(cell, task.places)
         except LearningCurvesError as error:
-            named = [n for n in ("n_train", "n_test", "root", "draw") if n in cell | task.places and f"`{n}" in str(error)]
-            raise spec.source.refuse(str(error), *named[:1] or ["data"], value=cell.get(*named[:1] or ["data"])) from None
+            given = [name for name in ("n_train", "n_test", "root") if name in {**cell, **task.places}]
+            key = next((name for name in given if f"`{name}" in str(error)), "data")
+            raise spec.source.refuse(str(error), key, value=cell.get(key)) from None
         _check_kind(spec, cell, data)
         n_classes = len(np.unique(data.y_clean if isinstance(data, BackdoorProblem) else data.y_train))
         if n_classes > 2 and cell["learner"] != "softmax":

@@ -155,7 +155,7 @@ def load_spec(spec, *, max_cells: int | None = None) -> GridSpec:
             axes[name] = _values(name, table, source)
     _check_gamma(table, axes, source)
     _check_paper(table, axes, options, source)
-    limit = options["max_cells"] if max_cells is None else _one("max_cells", max_cells, source)
+    limit: Any = options["max_cells"] if max_cells is None else _one("max_cells", max_cells, source)
     sizes = {name: len(values) for name, values in axes.items()}
     n_cells = _count(sizes, axes["learner"])
     if n_cells > limit:

@@ -108,7 +108,7 @@ def _checksum(body) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _encode(value):
+def _encode(value) -> Any:
     """Return JSON facts: NaN becomes null, infinities become texts; other numbers keep every bit."""
     if isinstance(value, dict):
         return {str(key): _encode(v) for key, v in value.items()}

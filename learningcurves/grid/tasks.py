@@ -38,7 +38,7 @@ def measure(task: Task) -> list[dict]:
     """
     cells = task.cells
     problem = problem_of(cells[0], task.places)
-    curves = learning_curve(make_learner(cells[0]), problem, beta=cells[0]["beta"], reg=[c["reg"] for c in cells])
+    curves: Any = learning_curve(make_learner(cells[0]), problem, beta=cells[0]["beta"], reg=[c["reg"] for c in cells])
     return [_record(cell, curve) for cell, curve in zip(cells, curves.curves, strict=True)]
 
 

@@ -94,7 +94,7 @@ def load_estimator(path):
     strange = sorted(names - TRUSTED)
     if strange:
         raise NotSupported(
-            f"`model={str(path)!r}` holds {strange[0]}, which is not read. Supported: "
+            f"`model={str(path)!r}` holds {', '.join(strange[:5])}, which is not read. Supported: "
             f"{', '.join(sorted(name.rpartition('.')[2] for name in _CLASSIFIERS))}, alone or in a Pipeline behind "
             f"{', '.join(sorted(name.rpartition('.')[2] for name in _TRANSFORMERS if 'Pipeline' not in name))}. "
             "From Python any fitted estimator of these can be passed as it is."

@@ -214,7 +214,7 @@ def _find_head(module, chunk, name):
     if name is not None and name not in layers:
         known = ", ".join(map(repr, layers)) or "none"
         raise InvalidInput(f"`head={name!r}` is not a linear layer of {type(module).__name__}; it has: {known}.")
-    calls = {n: [] for n in layers}
+    calls: dict[str, list] = {n: [] for n in layers}
     hooks = [
         layer.register_forward_hook(lambda _, inputs, output, n=n: calls[n].append((inputs[0], output.clone())))
         for n, layer in layers.items()

@@ -6,6 +6,7 @@ head is solved anew to its true minimum in float64. With cross-entropy the head 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -84,10 +85,10 @@ class HeadTask:
         Standardisation.
     """
 
-    problem: object
+    problem: Any
     objective: Objective
     samples: Samples
-    learner: object
+    learner: Any
     network: str
     head: str
     coef: np.ndarray
@@ -175,6 +176,11 @@ def _features(module, data, head, batch_size, threads):
     parts.setdefault("test", parts["triggered"])
     first = parts["clean"]
     found = find_head(module, _some(first, image_shape), head=head)
+    if found.tied:
+        raise NotSupported(
+            f"the head {found.name!r} shares its weights with {', '.join(found.tied)}: moving it would move the features "
+            "too, so it is no last layer of its own. Untie it (clone the weight) first."
+        )
     options = {"head": found.name, "batch_size": batch_size, "image_shape": image_shape, "threads": threads}
     features = {}
     for name, part in parts.items():
@@ -200,13 +206,7 @@ def _features(module, data, head, batch_size, threads):
         "weight": linear.weight.detach().double().cpu().numpy(),
         "offset": None if linear.bias is None else linear.bias.detach().double().cpu().numpy(),
         "n_outputs": linear.out_features,
-        "tied": found.tied,
     }
-    if found.tied:
-        raise NotSupported(
-            f"the head {found.name!r} shares its weights with {', '.join(found.tied)}: moving it would move the features "
-            "too, so it is no last layer of its own. Untie it (clone the weight) first."
-        )
     return features, facts
 
 
@@ -234,7 +234,8 @@ def _state(loss, labels, arrays, facts, reg, test_loss, data):
     source = getattr(data, "y_source", None)
     if isinstance(data, Mapping):
         source = data.get("y_source")
-    binary = isinstance(loss, BCE) and K == 1 and labels["clean"].ndim == 1
+    # pos_weight belongs to the loss, and so to that of the test samples, which class weights do not reach
+    binary = isinstance(loss, BCE) and K == 1 and loss.pos_weight is None and _are_classes(labels["clean"])
     if (isinstance(loss, CrossEntropy) or binary) and test_loss is None:
         y = {f"y_{p}": _class_labels(v, p) for p, v in labels.items()}
         problem = BackdoorProblem(**arrays, **y, y_source=source, provenance=provenance)
@@ -247,10 +248,7 @@ def _state(loss, labels, arrays, facts, reg, test_loss, data):
                 )
             learner = Softmax(reg=reg, fit_intercept=bias)
         else:
-            weight = (
-                None if loss.pos_weight is None else {problem.classes[1].item(): float(np.ravel(loss.pos_weight)[0])}
-            )
-            learner = Logistic(reg=reg, penalize_intercept=False, fit_intercept=bias, class_weight=weight)
+            learner = Logistic(reg=reg, penalize_intercept=False, fit_intercept=bias)
         return problem, learner.objective(), learner
     solver_loss, targets = _solver_loss(loss, labels, K)
     problem = HeadProblem(
@@ -258,6 +256,11 @@ def _state(loss, labels, arrays, facts, reg, test_loss, data):
     )
     objective = Objective(solver_loss, reg, 0.0 if bias else None)
     return problem, objective, HeadLearner(solver_loss.name, reg)
+
+
+def _are_classes(y):
+    """Whether labels are two classes (of any name), and not targets in between."""
+    return y.ndim == 1 and (y.dtype.kind != "f" or bool(np.all(y == np.round(y))))
 
 
 def _class_labels(y, part):
@@ -318,30 +321,37 @@ def _residual(samples, objective, coef, intercept, at):
     return float(relative_gradient(system, theta, system.gradient(theta, system.scores(theta), weights), weights)[0])
 
 
-def smallest_eigenvalue(system, fit) -> float:
-    """Smallest eigenvalue of the head's Hessian by Lanczos, the intercepts' gauge left out.
+def smallest_eigenvalue(system, fit, *, max_steps=60) -> tuple[float, float]:
+    """Smallest and largest Ritz value of the head's Hessian after a few Lanczos steps, the intercepts' gauge left out.
 
-    Positive: the head is at a minimum and its slope exists. Convex losses have at least lambda on the weights.
+    The smallest is an upper bound of the smallest eigenvalue, so a negative one proves that the head is at no
+    minimum; convex losses have at least lambda on the weights.
     """
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
-
     shape = (system.n_parameters, 1, system.n_outputs)
-    size = int(np.prod(shape))
 
     def product(v):
-        v = np.asarray(v).reshape(shape).copy()
-        shift = v[-1].mean() if system.gauge_free else 0.0
-        if system.gauge_free:
-            v[-1] -= shift
-        out = system.product(fit.scores, fit.weights, v)
-        if system.gauge_free:  # lift the direction that changes nothing out of the way
-            out[-1] += shift * 1e3 * system.objective.reg
-        return out.ravel()
+        return _off_gauge(system, system.product(fit.scores, fit.weights, v.reshape(shape))).ravel()
 
-    operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
-    start = np.random.default_rng(0).standard_normal(size)
-    try:
-        return float(eigsh(operator, k=1, which="SA", tol=1e-3, maxiter=200, ncv=min(size, 40), v0=start)[0][0])
-    except ArpackNoConvergence as error:
-        values = error.eigenvalues
-        return float(values.min()) if len(values) else float("nan")
+    v = _off_gauge(system, np.random.default_rng(0).standard_normal(shape)).ravel()
+    size = v.size - (1 if system.gauge_free else 0)
+    basis, diagonal, off = [v / np.linalg.norm(v)], [], []
+    for _ in range(min(max_steps, size)):
+        w = product(basis[-1])
+        diagonal.append(float(basis[-1] @ w))
+        known = np.array(basis)
+        for _ in range(2):  # orthogonal to all before, twice: the Ritz values stay true ones
+            w -= known.T @ (known @ w)
+        off.append(float(np.linalg.norm(w)))
+        if off[-1] <= 1e-12 * max(map(abs, diagonal)):
+            break
+        basis.append(w / off[-1])
+    T = np.diag(diagonal) + np.diag(off[: len(diagonal) - 1], 1) + np.diag(off[: len(diagonal) - 1], -1)
+    values = np.linalg.eigvalsh(T)
+    return float(values[0]), float(values[-1])
+
+
+def _off_gauge(system, v):
+    if system.gauge_free:
+        v = v.copy()
+        v[-1] -= v[-1].mean()
+    return v

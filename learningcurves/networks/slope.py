@@ -1,6 +1,7 @@
 """Slope, curve and influence of a network's last layer (what `lc.backdoor_slope(module, ...)` and its kin call)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from learningcurves.curves.curve import DEFAULT_BETA, LearningCurve, LearningCur
 from learningcurves.curves.slope import Slope
 from learningcurves.curves.slope_error import smooth_slope
 from learningcurves.errors import InvalidInput, NotSupported, Status
-from learningcurves.networks.last_layer import HeadLearner, HeadTask, head_task, smallest_eigenvalue
+from learningcurves.networks.last_layer import HeadTask, head_task, smallest_eigenvalue
 from learningcurves.solvers.path import restrict, share, solve
+
+FLAT = 1e-10  # curvature below this share of the largest is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,8 @@ class HeadSlope(Slope):
     head_residual : float
         Relative gradient of the head as it was given: how far training had left it from the minimum used here.
     smallest_eigenvalue : float
-        Of the Hessian, by Lanczos; not positive: `status` is INDEFINITE and `value` NaN.
+        Smallest Ritz value of the Hessian by Lanczos, an upper bound of its smallest eigenvalue. Negative: `status`
+        is INDEFINITE and `value` NaN.
     """
 
     network: str = ""
@@ -46,10 +50,12 @@ def head_slope(module, problem, at=0.0, *, reg=1e-2, **options) -> HeadSlope:
     system = share(task.objective, task.samples).system
     start = _start(task)
     path = solve(task.objective, task.samples, np.array([at]), start=start)
-    path.raise_if_failed()
-    guard = smallest_eigenvalue(system, path.fit)
+    guard, largest = smallest_eigenvalue(system, path.fit)
+    curved = guard < -FLAT * largest  # a flat direction is harmless where both gradients are orthogonal to it
+    if not curved:
+        path.raise_if_failed()
     parts = smooth_slope(system, path.fit, task.problem)
-    status = Status.INDEFINITE if not guard > 0 else parts.status
+    status = Status.INDEFINITE if curved else parts.status
     return HeadSlope(
         value=parts.value if status.ok else float("nan"),
         error_bound=parts.error_bound,
@@ -77,7 +83,7 @@ def head_curve(module, problem, beta=None, *, reg=1e-2, **options):
     task = head_task(module, problem, reg=regs[0], **options)
     shared = share(task.objective, task.samples, len(regs))
     asked = np.union1d(beta, [0.0, 1.0])
-    curves: list[LearningCurve | None] = [None] * len(regs)
+    curves: list[Any] = [None] * len(regs)
     start = _start(task)
     for i in np.argsort(-np.asarray(regs)):
         path = solve(task.objective.with_reg(regs[i]), task.samples, asked, start=start, shared=shared)
@@ -101,14 +107,6 @@ def _start(task: HeadTask):
     from types import SimpleNamespace
 
     return SimpleNamespace(coef=task.coef, intercept=task.intercept)
-
-
-def head_as_learner(module, problem, *, at=0.0, **options):
-    """The head as one of the package's learners, and the problem on its features (for influence, grids, regions)."""
-    task = head_task(module, problem, at=at, **options)
-    if isinstance(task.learner, HeadLearner):
-        raise NotSupported('This loss makes the head none of the package\'s learners; use loss="cross_entropy".')
-    return task.learner, task.problem
 
 
 def module_slope(module, problem, at=0.0, *, parameters="last_layer", **options):

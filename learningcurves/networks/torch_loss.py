@@ -1,6 +1,7 @@
 """A per-sample torch loss as a loss of the solvers: value, gradient and Hessian products of the head's outputs."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ class TorchLoss(Loss):
     curvature: float = np.inf
     third: float = np.inf
     unit: str = ""
-    function: object = field(default=None, repr=False)
+    function: Any = field(default=None, repr=False)
     convex = False
 
     def value(self, f, y):

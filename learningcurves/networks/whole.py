@@ -1,8 +1,9 @@
 """Slope through chosen parameters or a whole network: matrix-free curvature products, honest about non-convexity."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from learningcurves.curves.verify import Verification
 from learningcurves.errors import InvalidInput, NotSupported, Status
 from learningcurves.networks.batches import as_network_data, fit_input
 from learningcurves.networks.losses import as_loss
-from learningcurves.networks.runtime import network_device, torch_threads
+from learningcurves.networks.runtime import network_device, private_random_state, torch_threads
 from learningcurves.solvers.certificate import Certificate
 
 STATIONARY = 1e-3  # relative gradient above which the weights are no minimum of any kind
@@ -75,7 +76,7 @@ class NetworkSystem:
         self.chosen = {n: tensors[n].detach().clone() for n in names}
         self.fixed = {n: t.detach() for n, t in tensors.items() if n not in self.chosen}
         self.fixed |= {n: b.detach() for n, b in self.module.named_buffers()}
-        self.data, self.loss, self.reg, self.batch_size = data, loss, reg, batch_size
+        self.data, self.loss, self.reg, self.batch_size = data, loss, _penalties(reg, self.names), batch_size
         self.matrix, self.damping, self.device = matrix, damping, device
         self.n_products = 0
 
@@ -107,7 +108,7 @@ class NetworkSystem:
         """Curvature of J (with damping) times v, one chunk of the training samples after the other."""
         self.n_products += 1
         v = self.unflatten(v)
-        total = {n: (self.reg + self.damping) * t for n, t in v.items()}
+        total = {n: (self.reg[n] + self.damping) * t for n, t in v.items()}
         for X, y, weight in self.chunks(self.data.X, self.targets, self.weight):
             for n, g in self._chunk_product(X, y, weight, v).items():
                 total[n] = total[n] + g
@@ -120,6 +121,10 @@ class NetworkSystem:
         pushed = jvp(lambda c: self.outputs(c, X), (self.chosen,), (v,))[1]
         curved = jvp(grad(lambda o: (weight * self.loss(o, y)).sum()), (out,), (pushed,))[1]
         return pull(curved)[0]
+
+    def penalty_gradient(self, chosen) -> np.ndarray:
+        """Gradient of the regulariser, flattened."""
+        return self.flatten({n: self.reg[n] * t for n, t in chosen.items()})
 
     def flatten(self, tensors) -> np.ndarray:
         """Chosen tensors as one float64 vector."""
@@ -160,8 +165,10 @@ def network_slope(
         Evaluated in eval mode on a float64 copy; the module itself is not touched.
     problem : BackdoorProblem, or parts (clean, backdoor, test, triggered) of arrays, data sets or loaders
     parameters : "all" or sequence of parameter names
-    reg : float
-        lambda of (lambda/2)|chosen parameters|^2.
+        "all": those with requires_grad; frozen ones stay fixed.
+    reg : float, or mapping of parameter name to float
+        lambda of (lambda/2)|chosen parameters|^2, biases included. A mapping gives each tensor its own, and none to
+        those it leaves out: ``{"head.weight": 1.0}`` has a free bias, as the last layer's slope has.
     matrix : {"hessian", "gauss_newton"}
         The Gauss-Newton matrix is never negative, and not the Hessian.
     damping : float, default=0
@@ -177,11 +184,12 @@ def network_slope(
     -------
     NetworkSlope
     """
-    reg, damping = check_reg(reg), check_number(damping, "damping", low=0.0)
+    damping = check_number(damping, "damping", low=0.0)
     check_choice(matrix, "matrix", ("hessian", "gauss_newton"))
     check_integer(batch_size, "batch_size", low=1)
     check_integer(max_steps, "max_steps", low=1)
     names = _names(module, parameters)
+    reg = _check_reg(reg, names)
     data, loss = as_network_data(problem, dtype=torch.float64), as_loss(loss)
     if data.X_triggered is None:
         raise InvalidInput("`problem` lacks the triggered part.")
@@ -190,6 +198,7 @@ def network_slope(
         system = NetworkSystem(
             module, data, loss, names, reg, batch_size=batch_size, matrix=matrix, damping=damping, device=device
         )
+        _check_deterministic(system)
         _prepare_targets(system, at)
         slope = _solve(system, at, rtol, max_steps)
         if not verify:
@@ -198,18 +207,61 @@ def network_slope(
         return NetworkSlope(**fields, refit=slope.verify())
 
 
+def _penalties(reg, names):
+    """Lambda of every chosen parameter; those that a mapping leaves out have none."""
+    return {n: float(reg.get(n, 0.0)) if isinstance(reg, Mapping) else reg for n in names}
+
+
+def _check_reg(reg, names):
+    if not isinstance(reg, Mapping):
+        return check_reg(reg)
+    unknown = [n for n in reg if n not in names]
+    if unknown:
+        raise InvalidInput(f"`reg` names {unknown[0]!r}, which is not among the chosen parameters {', '.join(names)}.")
+    return {n: check_number(r, "reg", low=0.0) for n, r in reg.items()}
+
+
+def _common(penalties):
+    values = set(penalties.values())
+    return values.pop() if len(values) == 1 else float("nan")
+
+
 def _names(module, parameters):
     known = [n for n, p in module.named_parameters()]
     if isinstance(parameters, str):
         if parameters != "all":
             raise NotSupported(f"`parameters={parameters!r}`: use 'last_layer', 'all' or a list of parameter names.")
-        return known
+        trained = [n for n, p in module.named_parameters() if p.requires_grad]
+        if not trained:
+            raise InvalidInput("`parameters='all'`: every parameter is frozen. Name the ones to move.")
+        return trained
     names = list(parameters)
     unknown = [n for n in names if n not in known]
     if unknown or not names:
         what = f"the unknown name {unknown[0]!r}" if unknown else "no name"
         raise InvalidInput(f"`parameters` holds {what}; the module has: {', '.join(known)}.")
     return names
+
+
+def _check_deterministic(system):
+    """A loss that changes between two calls, or with the other samples of a chunk, has no Hessian."""
+    X = system.data.X[:8].to(system.device, torch.float64)
+    name = type(system.module).__name__
+    with torch.no_grad(), private_random_state(system.device):
+        one, two = system.outputs(system.chosen, X), system.outputs(system.chosen, X)
+        half = system.outputs(system.chosen, X[: max(1, len(X) // 2)])
+    scale = float(one.abs().max()) or 1.0
+    if not torch.allclose(one, two, rtol=0.0, atol=1e-9 * scale):
+        raise InvalidInput(
+            f"{name} gives other outputs on a second call in eval mode (largest difference "
+            f"{float((one - two).abs().max()):.2g}): a module that changes between two calls has no slope. Look for "
+            "dropout called with training=True, noise, or a state that counts calls."
+        )
+    if not torch.allclose(one[: len(half)], half, rtol=0.0, atol=1e-6 * scale):
+        raise InvalidInput(
+            f"the outputs of a sample in {name} depend on the other samples of its batch. Batch norm needs running "
+            "statistics (track_running_stats=True)."
+        )
 
 
 def _prepare_targets(system, at):
@@ -231,11 +283,8 @@ def _solve(system, at, rtol, max_steps) -> NetworkSlope:
     ones = torch.ones(int(rows.sum()), dtype=torch.float64)
     g_backdoor = system.flatten(system.gradient(data.X[rows], system.targets[rows], ones))
     g_data = system.flatten(system.gradient(data.X, system.targets, system.weight))
-    weights = system.flatten(system.chosen)
-    gradient_norm = float(
-        np.linalg.norm(g_data + system.reg * weights)
-        / (np.linalg.norm(g_data) + system.reg * np.linalg.norm(weights) + 1e-300)
-    )
+    g_penalty = system.penalty_gradient(system.chosen)
+    gradient_norm = _relative(g_data, g_penalty)
     with torch.no_grad():
         losses = [
             system.loss(system.outputs(system.chosen, X), y)
@@ -258,7 +307,7 @@ def _solve(system, at, rtol, max_steps) -> NetworkSlope:
         breakpoint=float("inf"),
         loss=loss,
         at=float(at),
-        reg=system.reg,
+        reg=_common(system.reg),
         parameters=system.names,
         matrix=system.matrix,
         damping=system.damping,
@@ -335,19 +384,24 @@ def _minimise(system, start, weight, iterations):
 
     def closure():
         optimiser.zero_grad()
-        total = 0.0
+        total: Any = 0.0
         for chunk in system.chunks(system.data.X, system.targets, weight):
             part = system.data_loss(chosen, *chunk)
             part.backward()
             total += part.detach()
-        penalty = 0.5 * system.reg * sum((t**2).sum() for t in chosen.values())
+        penalty: Any = 0.5 * sum(system.reg[n] * (t**2).sum() for n, t in chosen.items())
         penalty.backward()
         return total + penalty.detach()
 
     optimiser.step(closure)
     closure()
     g = np.concatenate([t.grad.reshape(-1).cpu().numpy() for t in chosen.values()])
-    w = system.flatten(chosen)
     found = {n: t.detach() for n, t in chosen.items()}
-    size = np.linalg.norm(system.reg * w) + np.linalg.norm(g - system.reg * w)
-    return found, float(np.linalg.norm(g) / (size + 1e-300))
+    penalty = system.penalty_gradient(found)
+    return found, _relative(g - penalty, penalty)
+
+
+def _relative(g_data, g_penalty):
+    return float(
+        np.linalg.norm(g_data + g_penalty) / (np.linalg.norm(g_data) + np.linalg.norm(g_penalty) + np.finfo(float).tiny)
+    )

@@ -9,6 +9,7 @@ from learningcurves.plotting.influence import InfluenceDisplay
 from learningcurves.plotting.scatter import SlopeScatterDisplay
 from learningcurves.plotting.slope import SlopeDisplay
 from learningcurves.plotting.style import figure, save
+from learningcurves.plotting.tangent import TangentDisplay
 
 __all__ = [
     "CurveDisplay",
@@ -19,6 +20,7 @@ __all__ = [
     "MapDisplay",
     "SlopeDisplay",
     "SlopeScatterDisplay",
+    "TangentDisplay",
     "figure",
     "save",
 ]

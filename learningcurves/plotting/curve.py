@@ -121,7 +121,9 @@ class CurveDisplay(Display):
         return display.plot(ax=ax, accuracy=(ax is None) if accuracy is None else accuracy, **plot_kw)
 
     @classmethod
-    def from_frame(cls, frame, *, x="beta", group="auto", panel="auto", loss=None, ax=None, **plot_kw):
+    def from_frame(
+        cls, frame, *, x="beta", group: str | None = "auto", panel: str | None = "auto", loss=None, ax=None, **plot_kw
+    ):
         """Draw the curves in a tidy table, one row a cell and beta.
 
         Parameters

@@ -85,7 +85,9 @@ class DeviationDisplay(Display):
         return cls.from_frame(frame, y=y, ax=ax, **plot_kw)
 
     @classmethod
-    def from_frame(cls, frame, *, x="nu", y="rho", group="auto", panel="auto", ax=None, **plot_kw):
+    def from_frame(
+        cls, frame, *, x="nu", y="rho", group: str | None = "auto", panel: str | None = "auto", ax=None, **plot_kw
+    ):
         """Draw the paths in a tidy table, one row a cell and beta.
 
         Parameters

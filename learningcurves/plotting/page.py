@@ -11,8 +11,6 @@ from learningcurves.plotting.page_charts import ROW_TITLE, learner_looks, make_c
 from learningcurves.plotting.page_table import read_table
 from learningcurves.storage import write_atomic
 
-MAX_FAILURES = 200
-
 
 def write_page(frame, path, *, title: str | None = None) -> Path:
     """Write one HTML file that shows a results table and needs nothing outside itself.
@@ -27,7 +25,7 @@ def write_page(frame, path, *, title: str | None = None) -> Path:
     frame : DataFrame
         A row per cell and beta, as `collect` makes it. Needed: learner, reg, beta, loss_triggered, bk, slope; drawn
         if present: loss_clean, accuracy_clean, fraction, gamma, repeat, data, extractor, n_train, trigger columns,
-        and more; status and message say which rows failed. Tables above 40 000 rows are thinned, with a note.
+        and more; status and message say which rows failed. Tables above 6 000 cells or 100 000 rows are thinned, with a note.
     path : str or Path
         Written whole or not at all.
     title : str, optional
@@ -119,17 +117,12 @@ def _values(axis) -> str:
 
 
 def _failures(content) -> str:
-    """Return the failed cells that are drawn as an HTML table."""
-    cells, axes = content["cells"], content["axes"]
-    failed = [i for i, bad in enumerate(cells["failed"]) if bad]
-    if not failed:
+    """Return the failed cells as an HTML table."""
+    failures, total = content.pop("failures"), content["counts"]["failed"]
+    if not failures:
         return "<p>No cell failed.</p>"
-    head = "".join(f"<th scope=col>{html.escape(axis['symbol'])}</th>" for axis in axes)
-    body = []
-    for i in failed[:MAX_FAILURES]:
-        places = [cells[axis["name"]][i] for axis in axes]
-        texts = [axis["texts"][place] if place >= 0 else "–" for axis, place in zip(axes, places, strict=True)]
-        body.append("".join(f"<td>{html.escape(t)}</td>" for t in [*texts, cells["message"][i]]))
-    note = f"<p>The first {MAX_FAILURES} of {len(failed)}.</p>" if len(failed) > MAX_FAILURES else ""
-    rows = "".join(f"<tr>{row}</tr>" for row in body)
-    return f"<div class=wide><table class=list><tr>{head}<th scope=col>reason</th></tr>{rows}</table></div>{note}"
+    head = "".join(f"<th scope=col>{html.escape(axis['symbol'])}</th>" for axis in content["axes"])
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in failures)
+    note = f"<p>The first {len(failures)} of {total:,}.</p>" if len(failures) < total else ""
+    region = "<div class=tall tabindex=0 role=region aria-label='Failed cells'>"
+    return f"{region}<table class=list><tr>{head}<th scope=col>reason</th></tr>{rows}</table></div>{note}"

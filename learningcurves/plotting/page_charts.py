@@ -56,35 +56,31 @@ def make_charts(frame, content: dict[str, Any]) -> dict[str, Any]:
     loss = common_loss(frame)
     slopes = np.array([v for v in content["cells"]["slope"] if v is not None])
     scale, sign = choose_scale(slopes, "slope", "auto")
+    curves = _curves(content, loss)
     return {
-        "curves": _curves(content, loss, spread=False),
-        "curves_spread": _curves(content, loss, spread=True),
+        "curves": curves,
+        "curves_spread": _spread(curves, content),
         "scatter": _scatter(content, loss, scale, sign * slopes, sign),
         "maps": _maps(content),
         "slope_sign": sign,
     }
 
 
-def _curves(content, loss, *, spread):
+def _curves(content, loss):
     import altair as alt
 
-    panels = [m for m in ("loss_triggered", "bk", "loss_clean", "accuracy_clean") if m in content["measures"]]
-    x: dict[str, Any] = {"title": axis_label("beta")}
-    if spread:
-        beta = np.array([b for b in content["rows"]["beta"] if b is not None and b >= 0] or [0.0, 1.0])
-        step = linear_threshold(beta)
-        x["scale"] = alt.Scale(type="symlog", constant=step, nice=False)
-        x["axis"] = alt.Axis(values=symlog_ticks(0.0, float(beta.max()), step).tolist(), format="~g")
+    # A stated domain keeps the axis in place while cells come and go.
+    x: dict[str, Any] = {"title": axis_label("beta"), "scale": alt.Scale(domain=_beta_range(content), nice=False)}
     hover = [alt.Tooltip("beta:Q", title="β", format=".4~g"), *_hover(content, content["measures"])]
     charts, params = [], []
-    for measure in panels:
+    for measure in [m for m in ("loss_triggered", "bk", "loss_clean", "accuracy_clean") if m in content["measures"]]:
         ends = [alt.param(name=f"{measure}_{end}", value=v) for end, v in (("low", 0), ("high", 1))]
         params += ends
         low, high = (alt.ExprRef(p.name) for p in ends)
         y = alt.Y(
             f"{measure}:Q",
             title=axis_label(measure, loss),
-            scale=alt.Scale(domainMin=low, domainMax=high, nice=False, zero=False),
+            scale=alt.Scale(domain=[low, high], nice=False, zero=False),
             axis=alt.Axis(tickCount=6),
         )
         good = alt.Chart(alt.NamedData("rows")).transform_filter("datum.ok").encode(alt.X("beta:Q", **x), y)
@@ -104,29 +100,63 @@ def _curves(content, loss, *, spread):
     return _finish(chart, "Losses and accuracies over the weight beta of the backdoor samples, one line a cell")
 
 
+def _beta_range(content) -> list[float]:
+    beta = [b for b in content["rows"]["beta"] if b is not None] or [0.0]
+    return [min(beta), max(beta) if max(beta) > min(beta) else min(beta) + 1.0]
+
+
+def _spread(chart, content):
+    """Return the chart of the curves with its axes of beta linear near 0 and logarithmic beyond."""
+    low, high = _beta_range(content)
+    step = linear_threshold([b for b in content["rows"]["beta"] if b is not None])
+    ticks = symlog_ticks(low, high, step).tolist()
+
+    def change(part):
+        if isinstance(part, list):
+            return [change(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        part = {key: change(value) for key, value in part.items()}
+        if part.get("x", {}).get("field") == "beta":
+            part["x"] |= {"axis": {"values": ticks, "format": "~g"}}
+            part["x"]["scale"] |= {"type": "symlog", "constant": step}
+        return part
+
+    return change(chart)
+
+
 def _scatter(content, loss, scale, slopes, sign):
     import altair as alt
 
+    low, high = (float(slopes.min()), float(slopes.max())) if len(slopes) else (0.0, 1.0)
+    # Stated domains keep the axes in place while learners come and go.
+    domain = [low, high] if low < high else [low / 2, 2 * low] if scale == "log" else [low - 0.5, high + 0.5]
     x: dict[str, Any] = {"title": axis_label("-slope" if sign < 0 else "slope", loss)}
     if scale == "log":
-        powers = 10.0 ** np.arange(np.floor(np.log10(slopes.min())), np.ceil(np.log10(slopes.max())) + 1)
+        powers = 10.0 ** np.arange(np.floor(np.log10(domain[0])), np.ceil(np.log10(domain[1])) + 1)
         several = len(powers) > 3  # fewer powers than that label too little: leave the ticks to the chart
-        thin = powers[:: -(-len(powers) // 9)].tolist()
-        x["scale"] = alt.Scale(type="log", nice=several, padding=8)
-        x["axis"] = alt.Axis(values=thin, format="~g") if several else alt.Axis(format="~g", labelOverlap=True)
-    elif scale == "symlog" and len(slopes):
+        domain = [powers[0], powers[-1]] if several else domain
+        x["scale"] = alt.Scale(type="log", domain=domain, nice=False, padding=8)
+        ticks = {"values": powers[:: -(-len(powers) // 9)].tolist()} if several else {"labelOverlap": True}
+        x["axis"] = alt.Axis(format="~g", **ticks)
+    elif scale == "symlog":
         step = linear_threshold(slopes)
-        ticks = symlog_ticks(float(slopes.min()), float(slopes.max()), step).tolist()
-        x["scale"] = alt.Scale(type="symlog", constant=step, padding=8)
-        x["axis"] = alt.Axis(values=ticks, format="~g")
+        x["scale"] = alt.Scale(type="symlog", constant=step, domain=domain, nice=False, padding=8)
+        x["axis"] = alt.Axis(values=symlog_ticks(low, high, step).tolist(), format="~g")
+    else:
+        x["scale"] = alt.Scale(domain=domain, nice=False, padding=8)
     regs = [v for axis in content["axes"] if axis["name"] == "reg" for v in axis["values"] if not isinstance(v, str)]
     log = len(regs) > 1 and min(regs) > 0 and max(regs) > 10 * min(regs)
-    domain = [min(regs), max(regs)] if len(regs) > 1 else alt.Undefined
+    marks = {"values": regs} if len(regs) <= 8 else {"tickCount": 6}
     color = alt.Color(
         "reg:Q",
         title="λ",
-        scale=alt.Scale(type="log" if log else "linear", scheme=SEQUENTIAL, domain=domain),
-        legend=alt.Legend(format="~g", gradientLength=170, tickCount=6),
+        scale=alt.Scale(
+            type="log" if log else "linear",
+            scheme=SEQUENTIAL,
+            domain=[regs[0], regs[-1]] if len(regs) > 1 else [regs[0] / 2, 2 * regs[0]] if regs[0] else [0, 1],
+        ),
+        legend=alt.Legend(format="~g", gradientLength=200, **marks),
     )
     measures = [m for m in content["measures"] if m not in ("slope", "theta")]
     hover = [
@@ -136,23 +166,29 @@ def _scatter(content, loss, scale, slopes, sign):
         alt.Tooltip("beta_high:Q", title="below, at β", format=".4~g"),
         *_hover(content, measures),
     ]
-    charts = []
+    charts, height = [], PANEL[1] + 80
     for measure in [m for m in ("bk", "accuracy_clean") if m in content["measures"]]:
         base = alt.Chart(alt.NamedData("cells"))
-        room = alt.Scale(domain=[0, 1], padding=8, nice=False) if measure == "bk" else alt.Scale(zero=False, padding=8)
-        y = alt.Y(f"{measure}:Q", title=axis_label(measure), scale=room)
+        known = [v for v in content["cells"][measure] if v is not None]
+        ends = [0.0, 1.0] if measure == "bk" or not known else [min(known), max(max(known), min(known) + 0.01)]
+        y = alt.Y(f"{measure}:Q", title=axis_label(measure), scale=alt.Scale(domain=ends, nice=False, padding=8))
         points = (
             base.transform_filter(f"isValid(datum.x) && isValid(datum.{measure})")
             .mark_point(filled=True, size=60, opacity=0.9, stroke=INK, strokeWidth=0.5)
             .encode(alt.X("x:Q", **x), y, color=color, shape=_by_learner(content, "shape"), tooltip=hover)
         )
-        lost = base.transform_filter("!isValid(datum.x)").mark_point(shape=_CROSS, size=60, color=INK, strokeWidth=2)
-        lost = lost.encode(x=alt.value(6), tooltip=_failure(content))
-        high = lost.transform_filter(f"isValid(datum.{measure})").encode(y=y)
-        low = lost.transform_filter(f"!isValid(datum.{measure})").encode(y=alt.value(PANEL[1] + 73))
-        charts.append(alt.layer(points, high, low).properties(width=PANEL[0] - 30, height=PANEL[1] + 80))
+        layers = [points]
+        for has_x, has_y in ((False, True), (True, False), (False, False)):  # what is missing lies on the edge
+            which = f"isValid(datum.x) == {str(has_x).lower()} && isValid(datum.{measure}) == {str(has_y).lower()}"
+            lost = base.transform_filter(which).mark_point(shape=_CROSS, size=60, color=INK, strokeWidth=2)
+            place_x = alt.X("x:Q", **x) if has_x else alt.value(6)
+            place_y = y if has_y else alt.value(height - 6)
+            layers.append(lost.encode(x=place_x, y=place_y, tooltip=_failure(content)))
+        charts.append(alt.layer(*layers).properties(width=PANEL[0] - 30, height=height))
     chart = alt.concat(*charts, columns=2, spacing=26)
-    return _finish(chart, "Slope of the triggered test loss against backdoor accuracy and clean accuracy, a mark a cell")
+    return _finish(
+        chart, "Slope of the triggered test loss against backdoor accuracy and clean accuracy, a mark a cell"
+    )
 
 
 def _maps(content):
@@ -183,14 +219,18 @@ def _maps(content):
         )
         charts.append(alt.layer(rects, halo, cross).properties(width=PANEL[0] - 30, height=PANEL[1] + 40))
     chart = alt.concat(*charts, columns=2, spacing=40).resolve_scale(color="independent")
-    return _finish(chart, "Maps of backdoor accuracy and clean accuracy over regularisation and a second axis", _NOT_RUN)
+    return _finish(
+        chart, "Maps of backdoor accuracy and clean accuracy over regularisation and a second axis", _NOT_RUN
+    )
 
 
 def _by_learner(content, look):
     import altair as alt
 
     kind = {"color": alt.Color, "dash": alt.StrokeDash, "shape": alt.Shape}[look]
-    scale = alt.Scale(domain=[one["label"] for one in content["learners"]], range=[o[look] for o in content["learners"]])
+    scale = alt.Scale(
+        domain=[one["label"] for one in content["learners"]], range=[o[look] for o in content["learners"]]
+    )
     return kind("learner_label:N", scale=scale, legend=None)
 
 

@@ -20,8 +20,11 @@ PARAMETERS = (
 )  # fmt: skip
 MEASURES = ("loss_triggered", "bk", "loss_clean", "accuracy_clean", "slope", "theta", "rho", "nu", "bound", "bk_floor")
 VERSIONS = ("version", "learningcurves_version", "maths_version")
-MAX_CELLS = 8_000
-MAX_ROWS = 40_000
+#: Axes that follow from others in most tables; where they do, they are no setting of their own.
+_FOLLOW = ("n_test", "image_size", "n_train", "labels", "mode", "penalize_intercept", "draw", "seed", "defence")
+MAX_CELLS = 6_000
+MAX_ROWS = 100_000
+MAX_FAILURES = 200
 _NO_VALUE = -1  # in a cell's place on an axis: the axis does not apply, as gamma to a linear learner
 
 
@@ -37,7 +40,7 @@ def read_table(frame: pd.DataFrame) -> dict[str, Any]:
     -------
     dict
         ``axes``: name, label, the sorted ``values`` and their ``texts``; ``cells`` and ``rows``: columns as lists,
-        an axis as places in its values; ``learners``, ``measures``, ``map_betas``, ``counts``, ``notes``,
+        an axis as places in its values; ``settings``: axes a reader can set; ``failures``, ``learners``, ``measures``, ``map_betas``, ``counts``, ``notes``,
         ``versions``.
 
     Raises
@@ -46,10 +49,14 @@ def read_table(frame: pd.DataFrame) -> dict[str, Any]:
         If there is no row, a column is missing, or two finished rows claim the same cell and beta.
     """
     need_columns(frame, REQUIRED)
+    if not np.isfinite(to_floats(frame["reg"])).all():
+        raise InvalidInput(
+            f"`frame` has no number in `reg` in {int(np.sum(~np.isfinite(to_floats(frame['reg']))))} rows."
+        )
     names = _parameters(frame)
-    axes = [_axis(frame, name) for name in names]
-    places = np.column_stack([axis.pop("places") for axis in axes])
     ok = is_ok(frame)
+    axes = [_axis(frame, name, ok) for name in names]
+    places = np.column_stack([axis.pop("places") for axis in axes])
     beta = to_floats(frame["beta"])
     cells, cell = np.unique(places, axis=0, return_inverse=True)
     cell = cell.ravel()
@@ -72,8 +79,14 @@ def read_table(frame: pd.DataFrame) -> dict[str, Any]:
         "cells_drawn": len(shown),
         "rows_drawn": len(kept),
     }
+    lost = np.flatnonzero(failed)[:MAX_FAILURES]
     return {
         "axes": axes,
+        "settings": _settings(names, cells, failed),
+        "failures": [
+            [*(axis["texts"][p] if p >= 0 else "–" for axis, p in zip(axes, cells[c], strict=True)), ends["message"][c]]
+            for c in lost
+        ],
         "learners": _learners(axes[names.index("learner")]),
         "measures": list(values),
         "cells": {name: cells[shown, i].tolist() for i, name in enumerate(names)}
@@ -116,22 +129,39 @@ def _parameters(frame):
     return known[: known.index("data") + 1 if "data" in known else 0] + triggers + known[("data" in known) :]
 
 
-def _axis(frame, name) -> dict[str, Any]:
+def _axis(frame, name, ok) -> dict[str, Any]:
     """Return the sorted values of a column, numbers by size before names, and the place of every row among them."""
-    column = frame[name]
-    missing = column.isna().to_numpy()
-    values = [None if gone else _plain(v) for v, gone in zip(column, missing, strict=True)]
-    known = {v for v in values if v is not None}
-    if name == "learner":
-        ordered = sort_groups(known)
-    else:
-        ordered = sorted(known, key=lambda v: (isinstance(v, str), v))
-    if missing.any() and _is_a_value(frame, name, missing):
-        ordered = ["none", *ordered]
-        values = ["none" if v is None else v for v in values]
+    try:
+        codes, distinct = pd.factorize(frame[name])
+    except TypeError:  # lists and dictionaries have no hash; their text tells them apart
+        codes, distinct = pd.factorize(frame[name].map(lambda v: v if v is None else str(v)))
+    missing = codes < 0
+    plain = [_plain(v) for v in distinct]
+    ordered = (
+        sort_groups(set(plain)) if name == "learner" else sorted(set(plain), key=lambda v: (isinstance(v, str), v))
+    )
+    none = "none" if missing.any() and _is_a_value(frame, name, missing, ok) else None
+    if none is not None and none not in ordered:
+        ordered = [none, *ordered]
     place = {v: i for i, v in enumerate(ordered)} | {None: _NO_VALUE}
+    places = np.array([place[v] for v in [*plain, none]])[codes]  # a code of -1 takes the last
     text = [name_value("learner", v) if name == "learner" and isinstance(v, str) else value_text(v) for v in ordered]
-    return {"name": name, "values": ordered, "texts": text, "places": [place[v] for v in values]}
+    return {"name": name, "values": ordered, "texts": text, "places": places}
+
+
+def _settings(names, cells, failed):
+    """Return the axes that a reader can set: several values, and not fixed by the other axes."""
+    kept = [name for i, name in enumerate(names) if name != "learner" and len(np.unique(cells[:, i])) > 1]
+    whole = cells[~failed] if not failed.all() else cells  # failed cells lack facts
+    for name in [*_FOLLOW, *(n for n in names if n.startswith("trigger") and n != "trigger")]:
+        others = [n for n in [*kept, "learner"] if n != name]
+        if name in kept and _n_distinct(whole, names, others) == _n_distinct(whole, names, [*others, name]):
+            kept.remove(name)
+    return kept
+
+
+def _n_distinct(cells, names, which):
+    return len(np.unique(cells[:, [names.index(name) for name in which]], axis=0))
 
 
 def _plain(value):
@@ -145,9 +175,9 @@ def _plain(value):
     return number if np.isfinite(number) else str(value)
 
 
-def _is_a_value(frame, name, missing) -> bool:
+def _is_a_value(frame, name, missing, ok) -> bool:
     """Whether an empty field is a choice (no extractor), and not an axis that the learner or a failure lacks."""
-    if not (missing & is_ok(frame)).any():
+    if not (missing & ok).any():
         return False
     if name == "learner" or missing.all():
         return True
@@ -173,32 +203,36 @@ def _refuse_twice(frame, names, cell, beta, where):
 
 def _messages(table, ok):
     """Return why each row failed, in the words of the table; empty for rows that finished."""
-    status = table["status"] if "status" in table.columns else [""] * len(table)
-    message = table["message"] if "message" in table.columns else [""] * len(table)
-    result = []
-    for fine, s, m in zip(ok, status, message, strict=True):
-        word = s.value if isinstance(s, Status) else str(s)
-        more = m if isinstance(m, str) else ""
-        result.append("" if fine else f"{word}: {more}" if more and more != word else word)
+    status = table["status"].tolist() if "status" in table.columns else [""] * len(table)
+    message = table["message"].tolist() if "message" in table.columns else [""] * len(table)
+    result = [""] * len(table)
+    for i in np.flatnonzero(~ok):
+        word, more = status[i], message[i]
+        word = word.value if isinstance(word, Status) else str(word)
+        result[i] = f"{word}: {more}" if isinstance(more, str) and more and more != word else word
     return result
 
 
 def _ends(n, cell, beta, ok, values, message, table):
-    """Return a column per fact of a cell: the slope at its smallest beta, the other measures at its largest."""
+    """Return a column per fact of a cell: the slope at its smallest beta, the other measures at its largest.
+
+    What failed there is None: the value at the next beta that worked would be another quantity.
+    """
     facts: dict[str, list] = {name: [None] * n for name in ("beta_low", "beta_high", "slope", *values)}
     facts["message"] = [""] * n
     slope_status = table["slope_status"].to_numpy() if "slope_status" in table.columns else None
     starts = np.searchsorted(cell, np.arange(n + 1))
     for c in range(n):
         rows = np.arange(starts[c], starts[c + 1])
-        good = rows[ok[rows] & np.isfinite(beta[rows])]
         facts["message"][c] = next((message[i] for i in rows if message[i]), "")
-        if not len(good):
+        rows = rows[np.isfinite(beta[rows])]
+        if not len(rows):
             continue
-        low, high = good[0], good[-1]
+        low, high = rows[0], rows[-1]
         facts["beta_low"][c], facts["beta_high"][c] = numbers(beta[[low, high]])
         for name, column in values.items():
-            facts[name][c] = numbers(column[[low if name in ("slope", "theta") else high]])[0]
+            at = low if name in ("slope", "theta") else high
+            facts[name][c] = numbers(column[[at]])[0] if ok[at] else None
         if facts["slope"][c] is None and not facts["message"][c]:
             reason = "" if slope_status is None else f": {slope_status[low]}"
             facts["message"][c] = f"no slope at β = {beta[low]:g}{reason}"
@@ -213,7 +247,7 @@ def _thin(cell, repeat):
         # low repeats first, so that every setting stays; the rest by lot, so that no setting is favoured
         lot = generator(0, use="page").permutation(len(repeat))
         chosen = np.lexsort((lot, repeat))[:MAX_CELLS]
-        notes.append(f"{MAX_CELLS} of {len(keep)} cells are drawn: the lowest repeats first, then by lot.")
+        notes.append(f"{MAX_CELLS:,} of {len(keep):,} cells are drawn: the lowest repeats first, then by lot.")
         keep = np.sort(chosen)
     most = max(2, MAX_ROWS // len(keep))
     kept = []
@@ -226,7 +260,7 @@ def _thin(cell, repeat):
         notes.append(f"At most {most} of up to {longest} β of a cell are drawn, the smallest and the largest always.")
     kept = np.concatenate(kept)
     if notes:
-        notes.append(f"In all {len(kept)} of {len(cell)} rows are drawn; the table holds the rest.")
+        notes.append(f"In all {len(kept):,} of {len(cell):,} rows are drawn; the table holds the rest.")
     return kept, notes
 
 

@@ -60,7 +60,7 @@ def smooth_certificates(system: SmoothSystem, theta, scores, gradient, weights) 
 def gradient_scale(system: SmoothSystem, weights):
     """|gradient of the data term at theta = 0| for every column, shape (B,)."""
     zero = np.zeros((len(system.y), weights.shape[1], system.n_outputs))
-    start = system.gradient(system.zeros(weights.shape[1]), zero, weights)
+    start = system._transposed_times(weights[:, :, None] * system.loss.gradient(zero, system.y))
     return np.sqrt(np.einsum("pbk,pbk->b", start, start))
 
 

@@ -1,6 +1,7 @@
 """Certificates of hinge fits: duality gap without cancellation, and the sharper bound once the sets are certain."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg as sla
@@ -19,23 +20,29 @@ class MarginGeometry:
     reach: float
 
 
-def hinge_certificate(gram: Gram, y, upper, solution: DualSolution, *, free_intercept):
+def hinge_certificate(gram: Gram, y, upper, solution: DualSolution, *, free_intercept, roughness: Any = 0.0):
     """Certify a hinge solution: (Certificate, MarginGeometry).
 
-    |w - w*| is bounded by sqrt(gap) (primal and dual, over reg, are both 1-strongly convex in w). When every sample lies on
-    its side with more slack than the error can use up, the exact solution has the same sets and solves the same
-    linear system; then |w - w*| <= |misfit| / sqrt(smallest eigenvalue of K_SS on balanced weights).
+    |w - w*| is bounded by sqrt(gap) (primal and dual, over reg, are both 1-strongly convex in w). When every sample
+    lies on its side with more slack than the error can use up, the exact solution has the same sets and solves the
+    same linear system; then |w - w*| <= |misfit| / sqrt(smallest eigenvalue of K_SS on balanced weights).
+
+    `roughness` (N,) or number: how far computed kernel values are off, see `KernelSpec.roughness`.
     """
     v, b, f, sets = solution.v, solution.b, solution.f, solution.sets
-    alpha, margin = y * v, y * f
     root = np.sqrt(np.maximum(gram.diagonal, 0.0))
-    noise = EPS * 4.0 * np.sqrt(len(y)) * (np.abs(v) @ root) * root + 8 * EPS * (abs(b) + 1.0)
+    spread = np.broadcast_to(roughness, root.shape)
+    alpha, margin = y * v, y * f
+    outside = np.maximum(np.maximum(-alpha, alpha - upper), 0.0)  # rounding may leave the box by a hair
+    noise = score_noise(v, root, spread, root, spread) + 4 * EPS * (np.abs(b) + 1.0)
     imbalance = (abs(v.sum()) + EPS * np.abs(v).sum()) if free_intercept else 0.0
-    noise += imbalance * root * root.max(initial=0.0)  # balancing v exactly moves one weight by no more than this
-    gap = _gap(alpha, margin, upper, noise)
+    # making v feasible exactly moves w by no more than this
+    moved = imbalance * root.max(initial=0.0) + float(outside @ root)
+    noise = noise + moved * root
+    gap = _gap(np.clip(alpha, 0.0, upper), margin, upper, noise)
     residual = max(kkt_residual(gram, y, upper, v, b, f, free_intercept), 0.0)
-    geometry = _geometry(gram, y, upper, solution, noise, root, free_intercept)
-    bound, shift = np.sqrt(gap) + imbalance * root.max(initial=0.0), np.inf
+    geometry = _geometry(gram, y, upper, solution, noise, root, spread, free_intercept)
+    bound, shift = np.sqrt(gap) + moved, np.inf
     if not free_intercept:
         shift = 0.0
     if geometry.certain:
@@ -43,19 +50,27 @@ def hinge_certificate(gram: Gram, y, upper, solution: DualSolution, *, free_inte
         S = sets == MARGIN
         if free_intercept and S.any():
             shift = float(np.max(np.abs(margin[S] - 1.0) + noise[S]) + root[S].min() * geometry.reach)
-    certificate = Certificate(residual, float(gap), float(bound + 4 * EPS * np.sqrt(abs(v @ (f - b)))), float(shift))
-    return certificate, geometry
+    bound = float(bound + EPS * np.sqrt(len(y)) * (np.abs(v) @ root))  # of w formed from v
+    return Certificate(residual, float(gap), bound, float(shift)), geometry
+
+
+def score_noise(v, root, spread, norms, roughness):
+    """Rounding of sum_j k(x_i, x_j) v_j: of the kernel values, and of the sum (square-root growth); shape (n,).
+
+    root, spread : feature-space norm and roughness of the samples that v belongs to; norms, roughness : of the rows.
+    """
+    size = float(np.abs(v) @ root)
+    values = roughness * size + float(np.abs(v) @ (root * spread))
+    return EPS * norms * (values + 2.0 * np.sqrt(len(v)) * size)
 
 
 def _gap(alpha, margin, upper, noise):
-    """Sum of (c - alpha)(1 - m)_+ + alpha (m - 1)_+, each with its rounding allowance: never negative."""
-    short, over = np.maximum(1.0 - margin, 0.0), np.maximum(margin - 1.0, 0.0)
-    gap = np.sum((upper - alpha) * short + alpha * over)
-    inside = (alpha > 0) & (alpha < upper)
-    return float(max(gap, 0.0) + np.sum(np.maximum(alpha, upper - alpha)[inside] * noise[inside]))
+    """Sum of (c - alpha)(1 - m)_+ + alpha (m - 1)_+, at the worst margin within `noise`."""
+    short, over = np.maximum(1.0 - margin + noise, 0.0), np.maximum(margin - 1.0 + noise, 0.0)
+    return float(np.sum(np.maximum((upper - alpha) * short, alpha * over)))
 
 
-def _geometry(gram, y, upper, solution, noise, root, free_intercept):
+def _geometry(gram, y, upper, solution, noise, root, spread, free_intercept):
     v, f, sets = solution.v, solution.f, solution.sets
     S = np.flatnonzero(sets == MARGIN)
     margin, alpha = y * f, y * v
@@ -65,6 +80,7 @@ def _geometry(gram, y, upper, solution, noise, root, free_intercept):
         certain = bool(slack > noise.max(initial=0.0)) and (not free_intercept)
         return MarginGeometry(np.inf, certain, float(4 * EPS * (np.abs(v) @ root)))
     smallest = smallest_eigenvalue(gram.rows(S)[:, S], free_intercept)
+    smallest -= 2.0 * EPS * float(root[S] @ root[S]) * (1.0 + float(spread[S].max()))  # of the exact kernel values
     if smallest <= 0:
         return MarginGeometry(0.0, False, np.inf)
     misfit = np.abs(margin[S] - 1.0) + noise[S]

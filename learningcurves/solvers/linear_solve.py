@@ -1,10 +1,13 @@
 """Linear solves with the Hessian: a Cholesky factor where it fits, preconditioned conjugate gradients elsewhere."""
+from typing import Any
 
 import numpy as np
 import scipy.linalg as sla
 
 from learningcurves.errors import Status
 from learningcurves.solvers.smooth import DENSE_LIMIT, SmoothSystem
+
+INNER_RTOL = 1e-4  # relative residual of the single-precision inner solves
 
 
 class Factor:
@@ -13,7 +16,7 @@ class Factor:
     Single precision halves the cost; conjugate gradients in double precision around it recover all digits.
     """
 
-    def __init__(self, system: SmoothSystem, scores, weights, *, dtype=np.float64):
+    def __init__(self, system: SmoothSystem, scores, weights, *, dtype: Any = np.float64):
         try:
             self.factor = sla.cholesky(
                 system.hessian(scores, weights, dtype), lower=True, overwrite_a=True, check_finite=False
@@ -24,15 +27,20 @@ class Factor:
             self.factor = sla.cholesky(
                 system.hessian(scores, weights), lower=True, overwrite_a=True, check_finite=False
             )
+        self.factor = np.asfortranarray(self.factor)
         self.n_outputs = system.n_outputs
 
     def __call__(self, vectors):
         """Apply the inverse to (P, B, K) arrays."""
         P, B, K = vectors.shape
+        if B == 1:  # one right-hand side: the vector routines are several times faster
+            trsv = sla.blas.strsv if self.factor.dtype == np.float32 else sla.blas.dtrsv
+            half = trsv(self.factor, vectors.reshape(P * K).astype(self.factor.dtype, copy=False), lower=1)
+            return trsv(self.factor, half, lower=1, trans=1, overwrite_x=1).astype(vectors.dtype).reshape(P, 1, K)
         flat = vectors.transpose(0, 2, 1).reshape(P * K, B)
         flat = np.asarray(flat, dtype=self.factor.dtype, order="F")
         solved = sla.cho_solve((self.factor, True), flat, overwrite_b=flat.base is None, check_finite=False)
-        return solved.astype(np.float64).reshape(P, K, B).transpose(0, 2, 1)
+        return np.ascontiguousarray(solved.astype(vectors.dtype, copy=False).reshape(P, K, B).transpose(0, 2, 1))
 
 
 class Diagonal:
@@ -127,7 +135,9 @@ def memory_estimate(system: SmoothSystem) -> int:
 
 
 def _dot(a, b):
-    return np.einsum("pbk,pbk->b", a, b)
+    if a.shape[1] == 1:
+        return np.array([np.vdot(a, b)], dtype=np.float64)
+    return np.einsum("pbk,pbk->b", a, b).astype(np.float64, copy=False)
 
 
 def conjugate_gradients(product, rhs, inverse, *, rtol=1e-12, max_steps=500, start=None):
@@ -166,14 +176,55 @@ def conjugate_gradients(product, rhs, inverse, *, rtol=1e-12, max_steps=500, sta
         if np.any(curvature[live] <= 0):
             status = Status.INDEFINITE
             break
-        alpha = np.where(live, rz / np.where(curvature > 0, curvature, 1.0), 0.0)[None, :, None]
+        alpha = np.where(live, rz / np.where(curvature > 0, curvature, 1.0), 0.0)[None, :, None].astype(x.dtype)
         x += alpha * p
         r -= alpha * Hp
         z = inverse(r)
         rz_new = _dot(r, z)
-        p = z + np.where(live, rz_new / np.where(rz > 0, rz, 1.0), 0.0)[None, :, None] * p
+        p = z + np.where(live, rz_new / np.where(rz > 0, rz, 1.0), 0.0)[None, :, None].astype(x.dtype) * p
         rz = rz_new
     else:
         step = max_steps
     relative = np.sqrt(_dot(r, r)) / np.where(scale > 0, scale, 1.0)
     return x, relative, step, status
+
+
+def refined_solve(system: SmoothSystem, scores, weights, rhs, inverse, *, rtol=1e-12):
+    """Solve H x = rhs to full accuracy: inner iterations in single precision, residuals in double.
+
+    Returns (x, relative true residual (B,), number of inner steps, status), as `conjugate_gradients` does.
+    """
+    product = system.curvature(scores, weights)
+    if system.single is None:
+        x, relative, steps, status = conjugate_gradients(product, rhs, inverse, rtol=rtol)
+        if steps > 25:  # a restart from the true residual regains the digits lost in a long recurrence
+            x, relative, _, status = conjugate_gradients(product, rhs, inverse, rtol=rtol, start=x)
+        return x, relative, steps, status
+    inner = system.curvature(scores, weights, single=True)
+    scale = np.sqrt(_dot(rhs, rhs))
+    scale = np.where(scale > 0, scale, 1.0)
+    x, r, total = np.zeros_like(rhs), rhs, 0
+    relative, best = np.sqrt(_dot(r, r)) / scale, np.inf
+    for _ in range(8):
+        worst = float(relative.max(initial=0.0))
+        if worst <= rtol:
+            return x, relative, total, Status.OK
+        if not worst < 0.2 * best:
+            break
+        best = worst
+        size = np.where(relative > 0, relative * scale, 1.0)[None, :, None]
+        aim = max(INNER_RTOL, 0.3 * rtol / worst)
+        step, _, steps, status = conjugate_gradients(inner, r / size, inverse, rtol=aim, max_steps=150)
+        total += steps
+        if not status.ok:
+            break
+        new = x + size * step
+        r_new = rhs - product(new)
+        after = np.sqrt(_dot(r_new, r_new)) / scale
+        better = after < relative
+        x, r = np.where(better[:, None], new, x), np.where(better[:, None], r_new, r)
+        relative = np.where(better, after, relative)
+    if relative.max(initial=0.0) <= rtol:
+        return x, relative, total, Status.OK
+    x, relative, steps, status = conjugate_gradients(product, rhs, inverse, rtol=rtol, start=x)
+    return x, relative, total + steps, status

@@ -107,17 +107,19 @@ class _Hinge(Loss):
 
 class _Softmax(Loss):
     def value(self, f, y):
-        return logsumexp(f, axis=-1) - np.take_along_axis(f, y[:, None, None], axis=-1)[..., 0]
+        return logsumexp(f - np.take_along_axis(f, y[:, None, None], axis=-1), axis=-1)
 
     def gradient(self, f, y):
         p = softmax(f, axis=-1)
         index = np.arange(len(y))
-        p[index, :, y] -= 1.0
+        p[index, :, y] = 0.0
+        p[index, :, y] = -p.sum(axis=-1)  # p_y - 1 without cancellation
         return p
 
     def hessian_product(self, f, y, v):
         p = softmax(f, axis=-1)
-        pv = p * v
+        top = f.argmax(axis=-1)[..., None]
+        pv = p * (v - np.take_along_axis(v, top, axis=-1))  # a shift changes nothing; this one keeps the small terms
         return pv - p * pv.sum(axis=-1, keepdims=True)
 
     def correct(self, f, y):

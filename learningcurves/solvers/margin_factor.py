@@ -29,6 +29,7 @@ class MarginCholesky:
 
     def __init__(self, square, free_intercept: bool):
         self.free = free_intercept
+        self.norm = np.inf  # of the whole inverse, once `inverse` was asked for
         self.size = len(square)
         diagonal = square.diagonal()
         self.shift = float(diagonal.mean()) + (diagonal.mean() <= 0) if free_intercept and self.size else 0.0
@@ -59,6 +60,7 @@ class MarginCholesky:
         """Return the block P of the bordered inverse with x = P r at t = 0 (symmetric, positive semidefinite)."""
         P = sla.lapack.dpotri(self.factor, lower=0)[0]
         P = np.triu(P) + np.triu(P, 1).T
+        self.norm = float(np.abs(P).sum(axis=0).max(initial=0.0))
         return P - np.outer(self.ones, self.ones) / self.total if self.free else P
 
 
@@ -128,13 +130,14 @@ class MarginInverse:
             self._space = grown
 
     def dependence(self, sample: int):
-        """Combination u of the members nearest to `sample`, and the squared distance left over.
+        """Find the combination u of the members nearest to `sample`, and the squared distance left over.
 
-        Returns (u, distance, scale): the sample depends on the set where distance <= DEPENDENT * scale.
+        Returns (u, distance, limit): the sample depends on the set where distance <= limit, which is the rounding of
+        the distance.
         """
         scale = float(self.rows.kernel.diagonal[sample]) + self.shift
         if len(self.rows) == 0:
-            return np.empty(0), scale, scale
+            return np.empty(0), scale, DEPENDENT * scale
         k = self.rows.column(sample) + self.shift
         u = self.matrix @ k
         distance = scale - float(k @ u)
@@ -143,7 +146,8 @@ class MarginInverse:
             u = u + self.matrix @ (k - square @ u)
             # k'u with u wrong by e is wrong by e'k; this form is wrong by e'K e only
             distance = scale - 2.0 * float(k @ u) + float(u @ (square @ u))
-        return u, distance, scale
+        size = np.sqrt(scale) + float(np.abs(u) @ np.sqrt(self.rows.kernel.diagonal[self.rows.index] + self.shift))
+        return u, distance, max(DEPENDENT * scale, 8 * EPS * size * size)
 
     def add(self, sample: int, u, distance) -> None:
         """Append a sample whose `dependence` was found."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from learningcurves.errors import Status
 from learningcurves.solvers.certificate import gradient_scale, relative_gradient
-from learningcurves.solvers.linear_solve import conjugate_gradients, preconditioner
+from learningcurves.solvers.linear_solve import INNER_RTOL, conjugate_gradients, preconditioner, refined_solve
 from learningcurves.solvers.smooth import SmoothSystem
 
 TOLERANCE = 1e-12  # relative gradient aimed at
@@ -70,11 +70,20 @@ def newton(system: SmoothSystem, theta, beta, *, inverse=None, tol=TOLERANCE, ma
 
 
 def _newton_step(system, scores, weights, gradient, inverse, residual):
-    # the step needs about as many new digits as a Newton step can deliver, no more
-    rtol = float(np.clip(residual.max(), 1e-6, 1e-2)) if np.isfinite(residual).all() else 1e-2
-    step, _, n_steps, _ = conjugate_gradients(
-        lambda v: system.product(scores, weights, v), -gradient, inverse, rtol=rtol, max_steps=400
-    )
+    # the step needs about as many new digits as a Newton step can deliver, no more; single precision has enough
+    single = system.single is not None
+    lowest = INNER_RTOL if single else 1e-6
+    rtol = float(np.clip(residual.max(), lowest, 1e-2)) if np.isfinite(residual).all() else 1e-2
+    product = system.curvature(scores, weights, single=single)
+    if single:
+        size = np.sqrt(np.einsum("pbk,pbk->b", gradient, gradient))
+        size = np.where(size > 0, size, 1.0)[None, :, None]
+        rhs = (gradient / -size).astype(np.float32)
+        step, _, n_steps, _ = conjugate_gradients(product, rhs, inverse, rtol=rtol, max_steps=400)
+        return step * size, n_steps
+    step, _, n_steps, status = conjugate_gradients(product, -gradient, inverse, rtol=rtol, max_steps=400)
+    if status is Status.INDEFINITE and not step.any():  # no convex loss: down the preconditioned gradient
+        step = -inverse(gradient)
     return step, n_steps
 
 
@@ -117,14 +126,9 @@ def reg_derivative(system: SmoothSystem, fit: SmoothFit, *, rtol=1e-12):
 def solve_columns(system: SmoothSystem, fit: SmoothFit, rhs, rtol=1e-12):
     """H^{-1} rhs, every column with its own Hessian: (solution, relative residual (B,), status)."""
 
-    def product(v):
-        return system.product(fit.scores, fit.weights, v)
-
     if fit.inverse is None:  # the start was already the minimum
         fit.inverse = preconditioner(system, fit.scores[:, :1], fit.weights[:, :1])
-    solution, relative, steps, status = conjugate_gradients(product, rhs, fit.inverse, rtol=rtol)
-    if steps > 25:  # a restart from the true residual regains the digits lost in a long recurrence
-        solution, relative, _, status = conjugate_gradients(product, rhs, fit.inverse, rtol=rtol, start=solution)
+    solution, relative, _, status = refined_solve(system, fit.scores, fit.weights, rhs, fit.inverse, rtol=rtol)
     return solution, relative, status
 
 
@@ -140,7 +144,10 @@ def merge_fits(fits: list[SmoothFit], order) -> SmoothFit:
     status = [s for f in fits for s in f.status]
     return SmoothFit(
         pick(together("beta", 0), 0),
-        *(pick(together(name, 1), 1) for name in ("theta", "scores", "gradient", "weights")),
+        pick(together("theta", 1), 1),
+        pick(together("scores", 1), 1),
+        pick(together("gradient", 1), 1),
+        pick(together("weights", 1), 1),
         pick(together("residual", 0), 0),
         [status[i] for i in order],
         fits[-1].inverse,

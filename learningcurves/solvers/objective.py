@@ -8,6 +8,7 @@ r"""The objective J(w, b; beta) as data: which loss, which lambda, how the inter
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -32,6 +33,9 @@ class KernelSpec:
             return np.asarray(self.name(A, B), dtype=np.float64)
         if self.name == "precomputed":
             return np.asarray(A, dtype=np.float64)
+        if self.name == "rbf" and not sp.issparse(A):
+            centre = B.mean(axis=0) if len(B) else 0.0  # distances do not change; what they are formed from becomes small
+            A, B = A - centre, B - centre
         inner = np.asarray((A @ B.T).todense()) if sp.issparse(A) else A @ B.T
         if self.name == "linear":
             return inner
@@ -53,6 +57,19 @@ class KernelSpec:
         if self.name == "precomputed":  # rows of test samples do not hold their own kernel value
             return np.diagonal(A).copy() if A.shape[0] == A.shape[1] else np.full(A.shape[0], np.inf)
         return np.array([self(A[i : i + 1], A[i : i + 1])[0, 0] for i in range(A.shape[0])])
+
+    def roughness(self, A):
+        r"""How far computed values can be off: |error of k(x, x')| <= eps (u + u') sqrt(k(x, x) k(x', x')); u, (n,).
+
+        Inner products of d terms are off by about :math:`\sqrt d\,\epsilon |x||x'|`; a power multiplies that by its
+        degree, and the exponential by :math:`\gamma` times the size of what the squared distance is formed from.
+        """
+        growth = np.sqrt(A.shape[1]) + 2.0
+        if self.name == "rbf":
+            centred = A - A.mean(axis=0) if not sp.issparse(A) and A.shape[0] else A
+            return 1.0 + 2.0 * self.gamma * growth * _squares(centred)
+        steps = {"poly": max(self.degree, 1.0), "precomputed": 0.0}  # given values count as exact
+        return np.full(A.shape[0], growth * steps.get(str(self.name), 1.0))
 
 
 def _squares(A):
@@ -107,7 +124,7 @@ class Samples:
     n_clean : int
     """
 
-    X: np.ndarray
+    X: Any
     y: np.ndarray
     weight: np.ndarray
     n_clean: int

@@ -1,6 +1,7 @@
 """One way to every learner's minimisers along beta: `solve`, and its result `WeightPath`."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -43,19 +44,19 @@ class WeightPath:
     objective: Objective
     samples: Samples
     beta: np.ndarray
-    coef: np.ndarray | None
-    dual_coef: np.ndarray | None
+    coef: Any
+    dual_coef: Any
     intercept: np.ndarray
-    d_coef: np.ndarray | None
-    d_dual: np.ndarray | None
+    d_coef: Any
+    d_dual: Any
     d_intercept: np.ndarray
     certificates: tuple[Certificate, ...]
     status: tuple[Status, ...]
     derivative_status: tuple[Status, ...]
     derivative_residual: np.ndarray
     breakpoint: np.ndarray
-    system: SmoothSystem | None = None
-    fit: SmoothFit | None = None
+    system: Any = None
+    fit: Any = None
 
     def raise_if_failed(self):
         """Raise SolveFailed if any minimiser is not certified."""
@@ -82,6 +83,12 @@ class WeightPath:
         B, d, K = coef.shape
         flat = X @ coef.transpose(1, 0, 2).reshape(d, B * K)
         return flat.reshape(X.shape[0], B, K) + intercept[None]
+
+    def score_noise(self, X):
+        """Rounding of the computed scores of X at every beta, (n, B): sums of d products, square-root growth."""
+        size = np.sqrt(np.einsum("bdk,bdk->b", self.coef, self.coef))
+        growth = np.finfo(float).eps * (2.0 + np.sqrt(self.coef.shape[1]))
+        return growth * (self.feature_norms(X)[:, None] * size + np.abs(self.intercept).max(axis=1))
 
     def feature_norms(self, X):
         """Norm of every row of X in the space where w lives, shape (n,)."""
@@ -133,7 +140,7 @@ class Shared:
     family: RidgeFamily | None
 
 
-def share(objective: Objective, samples: Samples, n_regs: int = 1):
+def share(objective: Objective, samples: Samples, n_regs: int = 1) -> Any:
     """Prepare what all lambda share: the reduced samples, and for ridge their moments; kernels: the kernel."""
     if objective.loss.name == "hinge":
         from learningcurves.solvers.svm import share_kernel

@@ -3,7 +3,7 @@
 import numpy as np
 
 from learningcurves.errors import Status
-from learningcurves.solvers.margin_factor import DEPENDENT, EPS, MarginInverse, independent_subset
+from learningcurves.solvers.margin_factor import EPS, MarginInverse, independent_subset
 
 LOWER, MARGIN, UPPER = 0, 1, 2
 
@@ -160,10 +160,10 @@ class _Method:
     def _join(self, sample, direction) -> Status:
         """Let a sample into S; where it depends on S, first move along the null direction (alpha by `direction`)."""
         state = self.state
-        u, distance, scale = self.inverse.dependence(sample)
-        if distance < -1e-8 * scale:
+        u, distance, limit = self.inverse.dependence(sample)
+        if distance < -1e5 * limit:
             return Status.INDEFINITE
-        if distance > DEPENDENT * scale:
+        if distance > limit:
             state.sets[sample] = MARGIN
             self.inverse.add(sample, u, distance)
             return Status.OK
@@ -181,7 +181,7 @@ class _Method:
             change = np.zeros(len(self.y))
             change[both] = length * step
             state.v += change
-            state.g += state.kernel.dot(change)
+            state.g += state.kernel.quick_dot(change)
         self.idle_steps = self.idle_steps + 1 if length <= self._noise() else 0
         if position == len(S):  # the sample itself reached its other bound
             state.sets[sample] = UPPER if direction > 0 else LOWER
@@ -194,8 +194,8 @@ class _Method:
 
     def _join_after_exchange(self, sample):
         state = self.state
-        u, distance, scale = self.inverse.dependence(sample)
-        if distance > DEPENDENT * scale:
+        u, distance, limit = self.inverse.dependence(sample)
+        if distance > limit:
             state.sets[sample] = MARGIN
             self.inverse.add(sample, u, distance)
         else:  # still dependent on what is left (rounding): wait for the next null move
@@ -204,7 +204,7 @@ class _Method:
 
 
 def feasible(y, upper, state) -> np.ndarray:
-    """alpha within its bounds and, for a free intercept, balanced: as near the present point as is cheap."""
+    """Alpha within its bounds and, for a free intercept, balanced: as near the present point as is cheap."""
     alpha = np.clip(y * state.v, 0.0, upper)
     if not state.free:
         return alpha

@@ -3,6 +3,7 @@
 (A + beta Z'Z) theta = a + beta a_z, where A = X_c' S X_c + penalty, Z holds the backdoor rows (times the root of
 their weights). With A = L L', B = L^{-1} Z' and B'B = V diag(sigma) V', everything is rational in beta.
 """
+from typing import Any
 
 import numpy as np
 import scipy.linalg as sla
@@ -123,7 +124,7 @@ def ridge_path(family: RidgeFamily, system: SmoothSystem, beta):
     closed = family.at(system.objective.reg)
     weights = system.samples.at(beta)
     theta, scale = closed.theta(beta), gradient_scale(system, weights)
-    best = None
+    best: Any = None
     for _ in range(4):  # refinement: the closed form solves for the true gradient until rounding stops it
         scores = system.scores(theta)
         gradient = system.gradient(theta, scores, weights)

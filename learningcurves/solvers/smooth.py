@@ -5,14 +5,18 @@ side by side (one a beta), K outputs. One matrix product serves all of them.
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.linalg as sla
 import scipy.sparse as sp
+from scipy.special import softmax
 
+from learningcurves.solvers.losses import LOSSES
 from learningcurves.solvers.objective import Objective, Samples
 
 DENSE_LIMIT = 2_500  # above this many parameters the Hessian is never formed (docs/theory.md, matrix-free solves)
+SINGLE_LIMIT = 2**30  # bytes of samples above which no copy in single precision is kept
 
 
 def _used(columns):
@@ -28,6 +32,8 @@ class SmoothSystem:
     features than samples, the rows are rotated into their own span: both change nothing but the cost.
     """
 
+    X: Any  # array or CSR of shape (N, P)
+
     def __init__(self, samples: Samples, objective: Objective):
         self.samples, self.objective, self.loss = samples, objective, objective.loss
         self.y, self.n_outputs = samples.y, samples.n_outputs
@@ -39,6 +45,7 @@ class SmoothSystem:
             self.X = sp.csr_matrix(sp.hstack([self.X, ones])) if sp.issparse(self.X) else np.hstack([self.X, ones])
         self.is_sparse = sp.issparse(self.X)
         self.n_parameters = self.X.shape[1]
+        self._kept = {}  # shared by all lambda
 
     def _reduce(self, X):
         self.basis = None
@@ -64,7 +71,7 @@ class SmoothSystem:
         """Diagonal of the regulariser's Hessian, shape (P, 1, 1)."""
         weights = np.full(self.n_parameters, self.objective.reg)
         if self.has_intercept:
-            weights[-1] = self.objective.reg * self.objective.intercept
+            weights[-1] = self.objective.reg * (self.objective.intercept or 0.0)
         return weights[:, None, None]
 
     @cached_property
@@ -73,6 +80,15 @@ class SmoothSystem:
         squares = self.X.multiply(self.X).sum(axis=1) if self.is_sparse else np.einsum("ij,ij->i", self.X, self.X)
         squares = np.asarray(squares).ravel() - (1.0 if self.has_intercept else 0.0)
         return np.sqrt(np.maximum(squares, 0.0))
+
+    @property
+    def single(self):
+        """The samples in single precision, for inner iterations; None where that does not pay."""
+        if self.is_sparse or self.X.nbytes > SINGLE_LIMIT or self.X.size < 20_000 or not self.loss.convex:
+            return None
+        if "single" not in self._kept:
+            self._kept["single"] = self.X.astype(np.float32)
+        return self._kept["single"]
 
     @property
     def fits_factor(self):
@@ -119,33 +135,50 @@ class SmoothSystem:
 
     def product(self, scores, weights, vectors):
         """Hessian of J times vectors of shape (P, B, K), each column with its own Hessian."""
-        inner = self.loss.hessian_product(scores, self.y, self._times(vectors))
-        return self._transposed_times(weights[:, :, None] * inner) + self.penalty * vectors
+        return self.curvature(scores, weights)(vectors)
+
+    def curvature(self, scores, weights, *, single=False):
+        """Return v -> H v for vectors of shape (P, B, K), each column with its own Hessian.
+
+        With `single` the products run in single precision (where the samples have such a copy).
+        """
+        return Curvature(self, scores, weights, self.single if single else None)
 
     def hessian(self, scores, weights, dtype=np.float64):
         """Dense Hessian of one column, shape (P K, P K), lower triangle valid; scores (N, 1, K), weights (N, 1)."""
         if self.n_outputs > 1:
             return self._block_hessian(scores[:, 0], weights[:, 0], dtype)
-        # negative weights (differences around beta = 0) are left to the exact products: this is a preconditioner
-        root = np.sqrt(np.maximum(weights, 0.0) * self.loss.second(scores, self.y)[..., 0])
+        # negative weights (differences around beta = 0) or curvatures are left to the exact products: this is a preconditioner
+        root = np.sqrt(np.maximum(weights, 0.0) * np.maximum(self.loss.second(scores, self.y)[..., 0], 0.0))
         if self.is_sparse:
             scaled = self.X.multiply(root).tocsr()
             H = np.asarray((scaled.T @ scaled).todense())
         else:
-            rows = np.flatnonzero(root[:, 0] > 0)
-            X, root = (self.X, root) if len(rows) == len(root) else (self.X[rows], root[rows])
-            scaled = np.multiply(X, root, dtype=dtype) if dtype == np.float64 else (X * root).astype(dtype)
+            rows = self._that_count(root[:, 0], dtype)
+            X = self.single if dtype == np.float32 and self.single is not None else self.X
+            X, root = (X, root) if len(rows) == len(root) else (X[rows], root[rows])
+            scaled = np.multiply(X, root.astype(dtype), dtype=dtype)
             syrk = sla.blas.dsyrk if dtype == np.float64 else sla.blas.ssyrk
             H = syrk(1.0, scaled.T, lower=1)
         H[np.diag_indices_from(H)] += self.penalty[:, 0, 0]
         return H
+
+    def _that_count(self, root, dtype):
+        """Samples whose curvature is seen; a preconditioner leaves out those that add up to little beside reg."""
+        if dtype == np.float64:
+            return np.flatnonzero(root > 0)
+        size = root**2 * (self.row_norms**2 + self.has_intercept)
+        order = np.argsort(size)
+        first = int(np.searchsorted(np.cumsum(size[order]), 0.05 * self.objective.reg))
+        return np.sort(order[first:])
 
     def _block_hessian(self, scores, weights, dtype):
         P, K = self.n_parameters, self.n_outputs
         H = np.zeros((P, K, P, K), dtype=dtype)
         p = np.exp(scores - scores.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
-        X, weights = self.X.astype(dtype), np.maximum(weights, 0.0)
+        X: Any = self.X.astype(dtype)
+        weights = np.maximum(weights, 0.0)
         for a in range(K):
             for c in range(a + 1):
                 second = weights * (p[:, a] * (a == c) - p[:, a] * p[:, c])
@@ -176,3 +209,35 @@ class SmoothSystem:
         if not self.has_intercept:
             return np.ascontiguousarray(weights)
         return np.concatenate([weights, intercept[None]], axis=0)
+
+
+class Curvature:
+    """The Hessian at given scores as a function; what does not depend on the vector is computed once."""
+
+    def __init__(self, system: SmoothSystem, scores, weights, single=None):
+        self.X = system.X if single is None else single
+        self.system, self.scores, self.weights, self.probability = system, scores, weights[:, :, None], None
+        dtype = np.float64 if single is None else np.float32
+        name = system.loss.name
+        if name == "softmax":
+            self.probability = softmax(scores, axis=-1).astype(dtype, copy=False)
+            self.weights = self.weights.astype(dtype, copy=False)
+        elif system.n_outputs == 1 and name in LOSSES:
+            self.second = (self.weights * system.loss.second(scores, system.y)).astype(dtype, copy=False)
+        self.penalty, self.dtype = system.penalty.astype(dtype, copy=False), dtype
+
+    def __call__(self, vectors):
+        """Apply the Hessian to (P, B, K) arrays."""
+        vectors = vectors.astype(self.dtype, copy=False)
+        P, B, K = vectors.shape
+        moved = (self.X @ vectors.reshape(P, B * K)).reshape(-1, B, K)
+        if self.probability is not None:
+            moved *= self.probability
+            moved -= self.probability * moved.sum(axis=-1, keepdims=True)
+            moved *= self.weights
+        elif K == 1 and self.system.loss.name in LOSSES:
+            moved *= self.second
+        else:
+            moved = self.weights * self.system.loss.hessian_product(self.scores, self.system.y, moved)
+        out = (self.X.T @ moved.reshape(-1, B * K)).reshape(P, B, K)
+        return out + self.penalty * vectors

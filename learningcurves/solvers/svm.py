@@ -1,15 +1,16 @@
 """Support vector machines along beta: from samples to a `WeightPath`, for linear and kernel learners alike."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from learningcurves.errors import Status
-from learningcurves.solvers.dual import DualSolution, kkt_residual, solve_dual
-from learningcurves.solvers.gram import Gram, make_gram
-from learningcurves.solvers.hinge_certificate import hinge_certificate, smallest_eigenvalue
+from learningcurves.solvers.dual import MARGIN, DualSolution, kkt_residual, solve_dual
+from learningcurves.solvers.gram import TEST_BUDGET, Gram, make_gram
+from learningcurves.solvers.hinge_certificate import EPS, hinge_certificate, score_noise
 from learningcurves.solvers.hinge_path import follow, hinge_direction
-from learningcurves.solvers.objective import Objective, Samples, encode_labels
+from learningcurves.solvers.objective import KernelSpec, Objective, Samples, encode_labels
 from learningcurves.solvers.path import WeightPath, kernel_product
 
 
@@ -24,7 +25,7 @@ class SharedKernel:
 class HingePath(WeightPath):
     """A `WeightPath` with the dual solutions behind it."""
 
-    gram: Gram = None
+    gram: Any = None
     solutions: tuple[DualSolution, ...] = ()
     directions: tuple = ()
     geometry: tuple = ()
@@ -34,20 +35,59 @@ class HingePath(WeightPath):
         product = self.gram.times(np.ascontiguousarray(v.T))
         return product - self.gram.constant * v.sum(axis=1)
 
+    def score_noise(self, X):
+        """Rounding of the scores of X at every beta, (n, B)."""
+        if self.objective.kernel is None:
+            return super().score_noise(X)
+        rough, norms = self._roughness(X), self._norms(X)
+        return np.stack([self._noise(v, X, rough, norms) for v in self.dual_coef], axis=1)
+
+    def _roughness(self, X):
+        return self.gram.roughness if X is self.samples.X else (self.objective.kernel or KernelSpec("linear")).roughness(X)
+
+    def _noise(self, v, X, rough=None, norms=None):
+        root = np.sqrt(np.maximum(self.gram.diagonal, 0.0))
+        rough = self._roughness(X) if rough is None else rough
+        return score_noise(v, root, self.gram.roughness, self._norms(X) if norms is None else norms, rough)
+
+    def _apply(self, X, coef, dual, intercept):
+        kernel = self.objective.kernel
+        if kernel is None or kernel.name == "precomputed" or 8 * X.shape[0] * len(self.samples.y) > TEST_BUDGET:
+            return super()._apply(X, coef, dual, intercept)
+        return self.gram.test_product(X, dual.T)[:, :, None] + intercept[None]
+
+    def _norms(self, X):
+        """Norms in the space of the kernel with its constant (the penalised intercept's feature)."""
+        return np.sqrt(self.feature_norms(X) ** 2 + self.gram.constant)
+
     def derivative_bound(self, problem) -> float:
         """Error bound of the slope at the only beta: rounding of the small system, once the sets are certain."""
-        geometry, direction = self.geometry[0], self.directions[0]
-        if not geometry.certain:
+        geometry, direction, solution = self.geometry[0], self.directions[0], self.solutions[0]
+        y, certificate = self.samples.y, self.certificates[0]
+        entering = self.samples.is_backdoor & (self.samples.weight > 0) & (self.samples.at(self.beta)[:, 0] == 0)
+        doubt = certificate.score_bound(self._norms(self.samples.X)) + self._noise(solution.v, self.samples.X)
+        if not geometry.certain or np.any((np.abs(1.0 - y * solution.f) <= doubt) & entering):
             return float("nan")
-        norms = self.feature_norms(problem.X_triggered)
-        noise = 1e-15 * np.sqrt(len(self.samples.y)) * (np.abs(direction.dv) @ self.feature_norms(self.samples.X))
-        misfit = float(np.linalg.norm(direction.misfit)) + noise * float(norms.max())
-        error = misfit / np.sqrt(geometry.smallest) if np.isfinite(geometry.smallest) else noise
-        moves = norms * error + misfit + float(norms.max()) * error
-        y = encode_labels(problem.y_triggered, problem.classes, self.objective.loss)
-        margins = y * self.scores(problem.X_triggered)[:, 0, 0]
-        unsure = np.abs(1.0 - margins) <= self.certificates[0].score_bound(norms)
+        if not np.any(direction.dv):  # no bounded backdoor sample: nothing moves
+            return 0.0
+        norms, S = self._norms(problem.X_triggered), solution.sets == MARGIN
+        size, noise = len(S), self._noise(direction.dv, self.samples.X)
+        misfit = np.zeros(0)
+        balance = 0.0
+        if S.any():
+            misfit = np.abs(direction.misfit[: S.sum()]) + noise[S]
+            if self.objective.intercept == 0:
+                balance = abs(direction.misfit[-1]) + EPS * np.sqrt(size) * np.abs(direction.dv).sum()
+        root = np.sqrt(np.maximum(self.gram.diagonal, 0.0))
+        error = float(np.linalg.norm(misfit)) / np.sqrt(geometry.smallest) + balance * root[S].max(initial=0.0)
+        shift = float(misfit.max(initial=0.0) + root[S].min(initial=np.inf) * error) if S.any() else 0.0
+        error += EPS * np.sqrt(size) * float(np.abs(direction.dv) @ root)  # of w formed from v
         steps = np.abs(self.score_derivatives(problem.X_triggered)[:, 0, 0])
+        moves = norms * error + shift + self._noise(direction.dv, problem.X_triggered) + 4 * EPS * steps
+        labels = encode_labels(problem.y_triggered, problem.classes, self.objective.loss)
+        margins = labels * self.scores(problem.X_triggered)[:, 0, 0]
+        reach = certificate.score_bound(self.feature_norms(problem.X_triggered))
+        unsure = np.abs(1.0 - margins) <= reach + self.score_noise(problem.X_triggered)[:, 0]
         return float(np.mean(moves + np.where(unsure, steps, 0.0)))
 
 
@@ -68,6 +108,7 @@ def svm_weight_path(objective, samples, beta, *, start=None, shared=None, given=
     free = objective.intercept == 0
     base, slope = bounds(objective, samples)
     y, solutions, directions, certificates, geometries = samples.y, [], [], [], []
+    roughness = gram.roughness
     sets = start.solutions[0].sets if isinstance(start, HingePath) and start.solutions else None
     for value in beta:
         upper = base + value * slope
@@ -77,9 +118,9 @@ def svm_weight_path(objective, samples, beta, *, start=None, shared=None, given=
             solution = solve_dual(gram, y, upper, free_intercept=free, sets=sets)
         sets = solution.sets
         direction = hinge_direction(gram, y, upper, slope, solution, free_intercept=free)
-        certificate, geometry = hinge_certificate(gram, y, upper, solution, free_intercept=free)
+        certificate, geometry = hinge_certificate(gram, y, upper, solution, free_intercept=free, roughness=roughness)
         if objective.intercept:  # the bound holds for (w, sqrt(mu) b) together
-            certificate = replace(certificate, intercept_bound=certificate.bound / np.sqrt(objective.intercept))
+            certificate = replace(certificate, intercept_bound=float(certificate.bound / np.sqrt(objective.intercept)))
         for found, item in zip(
             (solutions, directions, certificates, geometries), (solution, direction, certificate, geometry), strict=True
         ):

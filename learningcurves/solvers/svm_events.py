@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from learningcurves.errors import Status
-from learningcurves.solvers.active_set import LOWER, MARGIN, UPPER, DualSolution
+from learningcurves.solvers.active_set import LOWER, MARGIN, UPPER, DualSolution, intercept_interval
 from learningcurves.solvers.kernel_rows import KernelRows, MarginRows
-from learningcurves.solvers.margin_factor import DEPENDENT, EPS, MarginInverse, independent_subset
+from learningcurves.solvers.margin_factor import EPS, MarginInverse, independent_subset
 
 ZERO_STEPS = 400  # events at one beta after which ties count as unresolved
 BLAND_AFTER = 25  # from here on the lowest index decides among ties
+ZERO_LENGTH = 1e-13  # steps in beta below this are ties
 TIE = 1e-11  # slack in the margin that counts as being on it
 
 
@@ -50,6 +51,7 @@ class Tracer:
     def __init__(self, kernel: KernelRows, y, rate, solution: DualSolution, *, free_intercept: bool, beta=0.0):
         self.kernel, self.y, self.rate, self.free = kernel, y, rate, free_intercept
         self.rows = MarginRows(kernel)
+        self.n_zero, self.stood = 0, False
         self.load(solution, beta)
 
     def load(self, solution: DualSolution, beta: float):
@@ -59,7 +61,7 @@ class Tracer:
         self.v, self.f, self.b = solution.v.copy(), solution.f.copy(), solution.b
         self.sets = solution.sets.copy()
         self.live = (solution.upper > 0) | (self.rate > 0)
-        self.status, self.n_zero = Status.OK, 0
+        self.status, self.drift = Status.OK, 0.0  # drift: rounding gathered in f since it was computed afresh
         self.rows.select(self.sets == MARGIN)
         self.inverse = MarginInverse(self.rows, self.free)
         self.frozen = np.empty(0, dtype=np.intp)
@@ -106,19 +108,27 @@ class Tracer:
             return
         self.dv, self.db = self.inverse.solve(-self.h[S], -total)
         self.df = self.h + self.rows.times(self.dv) + self.db
-        size = float(np.abs(self.h[S]).max()) + abs(self.db) + float(np.abs(self.dv).sum()) * EPS
-        for attempt in range(3):
-            wrong = self.df[S]
-            self.misfit = float(np.abs(wrong).max())
-            if self.misfit <= 1e-13 * size:
-                break
-            if attempt == 1 and self.misfit > 1e-10 * size and self.inverse.n_updates:
-                self.inverse.rebuild()
-            correction, db = self.inverse.solve(-wrong, 0.0)
-            better = self.df + self.rows.times(correction) + db
-            if float(np.abs(better[S]).max()) > 0.5 * self.misfit:
-                break
-            self.dv, self.db, self.df = self.dv + correction, self.db + db, better
+        self.misfit = float(np.abs(self.df[S]).max())
+        size = float(np.abs(self.h[S]).max()) + abs(self.db)
+        if self.misfit > 1e-8 * size and self.inverse.n_updates and self.inverse.rebuild():
+            self.dv, self.db = self.inverse.solve(-self.h[S], -total)
+            self.df = self.h + self.rows.times(self.dv) + self.db
+            self.misfit = float(np.abs(self.df[S]).max())
+        if self.misfit > 1e-11 * size:
+            self.refine()
+
+    def refine(self) -> bool:
+        """Take the misfit out of the direction; False where that did not help."""
+        S = self.rows.index
+        if len(S) == 0:
+            return False
+        correction, db = self.inverse.solve(-self.df[S], 0.0)
+        better = self.df + self.rows.times(correction) + db
+        misfit = float(np.abs(better[S]).max())
+        if misfit > 0.5 * self.misfit:
+            return False
+        self.dv, self.db, self.df, self.misfit = self.dv + correction, self.db + db, better, misfit
+        return True
 
     def full_direction(self):
         """Return dv over all samples."""
@@ -126,15 +136,30 @@ class Tracer:
         dv[self.rows.index] = self.dv
         return dv
 
-    def _noise(self):
+    def speed_scale(self) -> float:
+        """Size of the terms that df is a sum of."""
         size = np.linalg.norm(self.kernel.roots[self.rows.index] * self.dv) if len(self.rows) else 0.0
         top = float(self.kernel.roots.max(initial=0.0))
-        return 64 * EPS * (top * float(size + np.linalg.norm(self.kernel.roots * self.q)) + abs(self.db))
+        return top * float(size + np.linalg.norm(self.kernel.roots * self.q)) + abs(self.db)
+
+    def _noise(self):
+        return 64 * EPS * self.speed_scale()
 
     # -- events ----------------------------------------------------------------------------------------------------
 
-    def next_event(self) -> Event | None:
-        """Return the nearest event ahead, or None where the present piece never ends."""
+    def next_event(self, beta_max=np.inf) -> Event | None:
+        """Return the nearest event ahead, or None where the present piece never ends.
+
+        A long piece carries the misfit of its direction far: it is refined first.
+        """
+        event = self._nearest_event()
+        while True:
+            length = beta_max - self.beta if event is None else min(event.length, beta_max - self.beta)
+            if not np.isfinite(length) or self.misfit * length <= 1e-13 or not self.refine():
+                return event
+            event = self._nearest_event()
+
+    def _nearest_event(self):
         slack = self.signed * self.f - self.side
         speed = self.signed * self.df
         closing = speed < 0
@@ -149,7 +174,7 @@ class Tracer:
             leaving = inside
             if leaving[0] <= length:
                 length, position, target = leaving
-        if self.n_zero > BLAND_AFTER and length <= 1e-14:
+        if self.n_zero > BLAND_AFTER and length <= ZERO_LENGTH:
             return self._lowest_index(lengths)
         if not np.isfinite(length):
             return None
@@ -178,24 +203,34 @@ class Tracer:
 
     def _lowest_index(self, lengths) -> Event:
         """Bland's rule among the events of length zero."""
-        choices = [(int(k), -1, MARGIN) for k in np.flatnonzero(lengths <= 1e-14)[:1]]
+        choices = [(int(k), -1, MARGIN) for k in np.flatnonzero(lengths <= ZERO_LENGTH)[:1]]
         if len(self.rows):
             down, up = self._inside_lengths()
             S = self.rows.index
-            choices += [(int(S[p]), int(p), LOWER) for p in np.flatnonzero(down <= 1e-14)]
-            choices += [(int(S[p]), int(p), UPPER) for p in np.flatnonzero(up <= 1e-14)]
+            choices += [(int(S[p]), int(p), LOWER) for p in np.flatnonzero(down <= ZERO_LENGTH)]
+            choices += [(int(S[p]), int(p), UPPER) for p in np.flatnonzero(up <= ZERO_LENGTH)]
         sample, position, target = min(choices)
         return Event(0.0, sample, position, target)
 
+    def is_tie(self, length) -> bool:
+        """Whether nothing moves by more than rounding within `length`: the events at its ends are one tie."""
+        if length <= ZERO_LENGTH:
+            return True
+        size = float(self.base.max(initial=0.0)) or 1.0
+        weights = float(np.abs(self.dv).max(initial=0.0)) / size
+        return length * max(float(np.abs(self.df).max(initial=0.0)), weights) <= TIE
+
     def move(self, length):
         """Go along the direction; the sets stay."""
-        self.n_zero = self.n_zero + 1 if length <= 1e-14 else 0
+        self.stood = self.is_tie(length)
+        self.n_zero = self.n_zero + 1 if self.stood else 0
         if length > 0.0:
             self.v += length * self.q
             self.v[self.rows.index] += length * self.dv
             self.f += length * self.df
             self.b += length * self.db
             self.beta += length
+            self.drift += length * (self._noise() / 64 + self.misfit)
 
     def switch(self, event: Event) -> bool:
         """Let the event's sample change its set, and turn; False where the ties or a null direction do not resolve."""
@@ -234,12 +269,12 @@ class Tracer:
         self._place(sample, target)
 
     def _enter(self, sample) -> bool:
-        u, distance, scale = self.inverse.dependence(sample)
-        if distance > DEPENDENT * scale:
+        u, distance, limit = self.inverse.dependence(sample)
+        if distance > limit:
             self._place(sample, MARGIN)
             self.inverse.add(sample, u, distance)
             return True
-        if distance < -1e-8 * scale:
+        if distance < -1e5 * limit:
             self.status = Status.INDEFINITE
             return False
         return self._null_move(sample, u)
@@ -267,8 +302,8 @@ class Tracer:
             self._place(sample, target)
             return True
         self._leave(position, target)
-        u, distance, scale = self.inverse.dependence(sample)
-        if distance <= DEPENDENT * scale:
+        u, distance, limit = self.inverse.dependence(sample)
+        if distance <= limit:
             self.status = Status.SINGULAR
             return False
         self._place(sample, MARGIN)
@@ -297,6 +332,23 @@ class Tracer:
                 self._place(sample, MARGIN)
                 self.inverse.add(sample, u, distance)
                 return
+
+    def rounding(self) -> float:
+        """Violations below this are rounding of f."""
+        roots = self.kernel.roots
+        return 16 * EPS * (float(roots.max(initial=0.0)) * float(np.linalg.norm(roots * self.v)) + abs(self.b))
+
+    def opens(self, event) -> bool:
+        """Whether the optimal intercepts ahead, before `event`, form an interval."""
+        if not self.pinned():
+            return False
+        length = 0.5 * (event.length if event is not None else 1.0)
+        S = self.rows.index
+        upper, sets = self.upper(self.beta + length), self.sets.copy()
+        sets[S] = np.where(self.y[S] * self.v[S] > 0.5 * self.upper()[S], UPPER, LOWER)
+        g = self.f - self.b + length * (self.df - self.db)
+        low, high = intercept_interval(self.y, g, sets, self.live & ((upper > 0) | (self.rate > 0)))
+        return high - low > 1e-9 * max(1.0, abs(self.b))
 
     def pinned(self) -> bool:
         """Whether every sample of S sits still at a bound, so that b is one end of an interval."""

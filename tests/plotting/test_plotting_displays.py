@@ -294,3 +294,17 @@ def test_outline_runs_along_the_cells():
 def test_map_refuses_names_as_axes(map_frame):
     with pytest.raises(InvalidInput, match="`gamma` is not numeric"):
         MapDisplay.from_frame(map_frame.assign(gamma="scale"))
+
+
+def test_tangent_touches_the_curve_and_shows_the_breakpoint():
+    import learningcurves as lc
+
+    problem = lc.poison(lc.load_digits_pair(7, 1), lc.RandomPatch(size=3, seed=0), fraction=0.1, seed=0)
+    for learner in (lc.Logistic(reg=1.0), lc.LinearSVM(reg=10.0)):
+        slope = lc.backdoor_slope(learner, problem)
+        display = slope.plot()
+        beta, loss = display.line_.get_data()
+        assert loss[beta == slope.at] == pytest.approx(slope.loss, rel=1e-12)
+        assert display.tangent_.get_slope() == slope.value
+        assert (display.breakpoint_ is None) == (not np.isfinite(slope.breakpoint))
+        assert "nats" in display.ax_.get_ylabel() or isinstance(learner, lc.LinearSVM)

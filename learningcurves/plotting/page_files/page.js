@@ -14,7 +14,7 @@
   const hidden = new Set(); // places of learners switched off
   const map = { learner: 0, row: null, beta: content.map_betas.length - 1 };
   const SLID = ["reg", "fraction"];
-  const chosen = axes.filter((axis) => axis.name !== "learner" && axis.values.length > 1);
+  const chosen = axes.filter((axis) => content.settings.includes(axis.name));
   for (const axis of chosen) choice[axis.name] = axis.name === "repeat" ? ALL : 0;
 
   // ---- cells ----
@@ -67,7 +67,7 @@
     for (const m of ["loss_triggered", "loss_clean", "bk", "accuracy_clean"].filter((m) => measures.includes(m))) {
       if (m === "bk") { found[m] = [-0.02, 1.02]; continue; }
       let values = data.map((d) => d[m]);
-      if (wide) values = pick(SLID).filter(visible).flatMap((c) => rowsOf[c].map((i) => (rows.ok[i] ? rows[m][i] : null)));
+      if (wide) values = pick(SLID).flatMap((c) => rowsOf[c].map((i) => (rows.ok[i] ? rows[m][i] : null)));
       values = values.filter((v) => v !== null);
       let low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), -Infinity);
       if (low > high) [low, high] = [0, 1];
@@ -235,7 +235,7 @@
     const now = views[id];
     if (now && now.chart === chart) {
       for (const [signal, value] of Object.entries(signals)) now.view.signal(signal, value);
-      now.view.change(name, vega.changeset().remove(() => true).insert(data));
+      now.view.data(name, data);
       await now.view.runAsync();
       return;
     }
@@ -259,12 +259,12 @@
     return text;
   }
   function scatterNote(data) {
-    const lost = data.filter((d) => d.x === null).length;
+    const lost = data.filter((d) => d.x === null || d.bk === null).length;
     const ends = (name) => [...new Set(data.map((d) => d[name]).filter((v) => v !== null))];
     const low = ends("beta_low"), high = ends("beta_high");
     const at = (values, word) => (values.length === 1 ? `β = ${short(values[0])}` : `the ${word} β of each cell`);
     return `${count(data.length, "cell")} at all λ and p: slope at ${at(low, "smallest")}, accuracies at ${at(high, "largest")}.` +
-      (lost ? ` × at the left edge: ${count(lost, "cell")} without a slope.` : "");
+      (lost ? ` × on an edge: ${count(lost, "cell")} without a slope or without accuracies.` : "");
   }
   async function paint() {
     const curve = curveRows(), ends = {};

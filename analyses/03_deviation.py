@@ -1,0 +1,119 @@
+"""Do models grow more complex when they learn a backdoor, and is the RBF SVM an exception?"""
+
+# %% Question
+import numpy as np
+import pandas as pd
+import study
+
+import learningcurves as lc
+
+QUESTION = __doc__
+REG = (0.01, 1.0, 100.0)
+REG_RBF = (0.01, 0.1, 1.0)
+BETA = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.29, 0.54, 0.81, 1.0)
+LEARNED = 0.9  # BK from which the backdoor counts as learned
+
+
+# %% Cells
+def gammas(pair):
+    low, high = study.GAMMAS[study.kind_of(pair)]
+    return tuple(np.geomspace(low, high, 3).tolist())
+
+
+def cells(pairs, small=False):
+    return [
+        {"pair": pair, "trigger": f"patch-{size}", "learner": name, "gamma": gamma, "fraction": 0.1, "seed": seed}
+        for pair in pairs
+        for size in study.PATCHES[study.kind_of(pair)][:1]
+        for seed in study.SEEDS[: 1 if small else 3]
+        for name, gamma in [*study.learners(pair, rbf=False), *(("rbf_svm", g) for g in gammas(pair))]
+    ]
+
+
+def measure(cell):
+    problem = study.problem_of(cell)
+    reg = REG_RBF if cell["learner"] == "rbf_svm" else REG
+    rows = []
+    for curve in lc.learning_curve(study.learner_of(cell), problem, BETA, reg=reg):
+        frame = curve.to_frame()[["beta", "rho", "nu", "bk", "accuracy_clean"]].assign(
+            reg=curve.reg, rho_relative=lc.parameter_deviation(curve).rho_relative
+        )
+        rows += frame.to_dict("records")
+    return rows
+
+
+# %% The error behind the published RBF paths: weights of zero shift scikit-learn's support indices
+def zero_weights(pair, seed=999):
+    from sklearn.metrics.pairwise import rbf_kernel
+    from sklearn.svm import SVC
+
+    size = study.PATCHES[study.kind_of(pair)][0]
+    problem = study.problem_of({"pair": pair, "trigger": f"patch-{size}", "fraction": 0.1, "seed": seed})
+    n = problem.n_clean + problem.n_backdoor
+    chosen = np.array(problem.provenance["indices"])
+    place = np.concatenate([np.setdiff1d(np.arange(n), chosen), chosen])  # poisoned samples where the clean ones were
+    X, y = np.empty((n, problem.n_features)), np.empty(n)
+    X[place] = np.vstack([problem.X_clean, problem.X_backdoor])
+    y[place] = np.concatenate([problem.y_clean, problem.y_backdoor])
+    weight = np.ones(n)
+    weight[chosen] = 0.0
+    rows = []
+    for gamma in study.GAMMAS[study.kind_of(pair)]:
+        svc = SVC(C=100.0, gamma=gamma, tol=1e-6).fit(X, y, sample_weight=weight)
+        dual = np.zeros(n)
+        dual[svc.support_] = svc.dual_coef_[0]
+        K = rbf_kernel(X, gamma=gamma)
+        curve = lc.learning_curve(lc.KernelSVM(gamma=gamma), problem, [0.0, 1.0], reg=0.01)
+        rows.append(
+            {
+                "pair": pair, "gamma": gamma, "reg": 0.01, "rho_shifted": float(np.sqrt(dual @ K @ dual)),
+                "rho_right": float(curve.rho[0]), "rho_at_1": float(curve.rho[1]),
+            }
+        )  # fmt: skip
+    return rows
+
+
+# %% Does the claim survive?
+def growth(table):
+    """Growth of the weights from beta = 0 to 1 by learner and lambda, in the runs that learn the backdoor."""
+    last = table[table.beta == 1.0].assign(learned=lambda f: f.bk >= LEARNED)
+    rows = []
+    for keys, group in last.groupby(["pair", "trigger", "learner", "gamma", "reg"], dropna=False, sort=False):
+        rows.append(
+            dict(zip(["pair", "trigger", "learner", "gamma", "reg"], keys, strict=True))
+            | {
+                "bk": group.bk.median(), "accuracy_clean": group.accuracy_clean.median(), "n": len(group),
+                "n_learned": int(group.learned.sum()), "growth_low": group.rho_relative.quantile(0.1),
+                "growth": group.rho_relative.median(), "growth_high": group.rho_relative.quantile(0.9),
+                "nu": group.nu.median(),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def finding(grown):
+    taken = grown[grown.n_learned == grown.n]
+    words = []
+    for name, group in taken.groupby("learner"):
+        words.append(
+            f"{name}: the weights grow {group.growth.min():.2f} to {group.growth.max():.2f} times "
+            f"({(group.growth > 1).sum()} of {len(group)} settings grow)"
+        )
+    return "Where every run learns the backdoor, " + "; ".join(words) + "."
+
+
+# %% Run, tables, finding
+if __name__ == "__main__":
+    options = study.arguments(QUESTION, "03", data=("mnist", "cifar10"))
+    table = study.run(cells(options.pairs, options.small), measure, options.out, options.n_jobs)
+    for kind in study.kinds(options.pairs):
+        part = table[table.pair.map(study.kind_of) == kind]
+        keys = ["pair", "trigger", "learner", "gamma", "reg", "beta"]
+        middle = part.groupby(keys, dropna=False, sort=False)[["rho", "rho_relative", "nu", "bk"]].median()
+        study.write_table(middle.reset_index(), options.tables, f"deviation_{kind}")
+        grown = growth(part)
+        study.write_table(grown, options.tables, f"growth_{kind}", digits=4)
+        pairs = [p for p in options.pairs if study.kind_of(p) == kind]
+        shifted = pd.DataFrame([row for pair in pairs for row in zero_weights(pair)])
+        study.write_table(shifted, options.tables, f"zero_weights_{kind}")
+        print(kind, finding(grown))
