@@ -34,6 +34,7 @@ PAIRS = {
 }
 PATCHES = {"mnist": (3, 6), "cifar10": (8,), "digits": (2,)}  # sides in pixels
 GAMMAS = {"mnist": (5e-4, 5e-3), "cifar10": (1e-4, 1e-3), "digits": (1e-2, 1e-1)}
+RUN = {"collect": False}  # set by the option --collect
 IMAGE_SIDE = 128  # CIFAR images are enlarged to this before the feature extractor
 NEAR_ZERO = (0.0, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0)  # beta where the whole curve is to be summed up
 
@@ -49,7 +50,9 @@ def arguments(question, number, *, data=("mnist",)):
     parser.add_argument("--pairs", nargs="+", default=None, help="such as mnist:7-1, or a whole set: mnist, cifar10")
     parser.add_argument("--tables", type=Path, default=None, help="folder of the tables (default: OUT/tables)")
     parser.add_argument("--n-jobs", type=int, default=1)
+    parser.add_argument("--collect", action="store_true", help="measure nothing: tables of the cells that are there")
     options = parser.parse_args()
+    RUN["collect"] = options.collect
     named = options.pairs or (("digits",) if options.small else data)
     options.pairs = [pair for name in named for pair in PAIRS.get(name, (name,))]
     if options.small:
@@ -171,14 +174,16 @@ def run(cells, measure, out, n_jobs=1):
     out.mkdir(parents=True, exist_ok=True)
     started, digest = time.perf_counter(), _source_digest(measure)
     todo = [cell for cell in cells if not _path(out, cell, digest).exists()]
+    if RUN["collect"]:
+        print(f"  {len(todo)} of {len(cells)} cells are missing")
+        cells, todo = [cell for cell in cells if cell not in todo], []
     with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
         jobs = Parallel(return_as="generator_unordered")(delayed(_finish)(measure, c, out, digest) for c in todo)
         for i, _ in enumerate(jobs, 1):
             if i % max(1, len(todo) // 20) == 0 or i == len(todo):
                 print(f"  {i} of {len(todo)} cells, {time.perf_counter() - started:.0f} s", flush=True)
-    rows = [row for cell in cells for row in json.loads(_path(out, cell, digest).read_text())["rows"]]
-    seconds = sum(json.loads(_path(out, cell, digest).read_text())["seconds"] for cell in cells)
-    table = pd.DataFrame(rows)
+    found = [json.loads(_path(out, cell, digest).read_text()) for cell in cells]
+    table, seconds = pd.DataFrame([row for f in found for row in f["rows"]]), sum(f["seconds"] for f in found)
     failed = table[table["status"] != "ok"] if "status" in table else table.iloc[:0]
     print(f"  {len(cells)} cells, {len(table)} rows, {len(failed)} failed, {seconds:.0f} s of one core", flush=True)
     record(out, seconds, len(cells))

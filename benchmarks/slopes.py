@@ -141,7 +141,7 @@ def plain_cg(X, p, reg, rhs, rtol=1e-11, max_steps=20_000):
 
     x, r = np.zeros_like(rhs), rhs.copy()
     q, rr, goal = r.copy(), float(np.vdot(r, r)), rtol**2 * float(np.vdot(rhs, rhs))
-    for step in range(max_steps):
+    for step in range(max_steps):  # noqa: B007
         if rr <= goal:
             break
         Hq = product(q)

@@ -8,12 +8,11 @@ from learningcurves.checks import check_number, check_reg
 from learningcurves.curves.scores import score_path
 from learningcurves.curves.slope_error import smooth_slope
 from learningcurves.curves.verify import Verification, loss_table, verify_slope
-from learningcurves.data.problem import BackdoorProblem
 from learningcurves.errors import NotSupported, Status
 from learningcurves.learners.resolve import OPTIMAL, is_module, refuse_options, resolve
 from learningcurves.solvers.certificate import Certificate
 from learningcurves.solvers.newton import SmoothFit
-from learningcurves.solvers.objective import Objective, training_samples
+from learningcurves.solvers.objective import training_samples
 from learningcurves.solvers.path import share, solve
 
 
@@ -161,11 +160,13 @@ def backdoor_slope(model, problem, at=0.0, *, reg=None, refine=False, **network_
     if reg is not None:
         resolved = resolved.with_reg(check_reg(reg))
     objective, problem = resolved.objective, resolved.problem
-    samples = training_samples(problem, objective)
+    system = resolved.system
+    samples = training_samples(problem, objective) if system is None else system.samples
     refit = (objective, samples, problem)
     if objective.loss.name == "hinge":
         return _hinge_slope(resolved, samples, at, refine, refit)
-    system = share(objective, samples).system
+    if system is None:
+        system = share(objective, samples).system
     if resolved.is_given and not refine:
         fit = _given_fit(system, resolved, at)
     else:
@@ -191,8 +192,6 @@ def backdoor_slope(model, problem, at=0.0, *, reg=None, refine=False, **network_
 
 
 def _given_fit(system, resolved, at):
-    from learningcurves.solvers.linear_solve import preconditioner
-
     theta = system.pack(resolved.coef, resolved.intercept)
     beta = np.array([at])
     weights, scores = system.samples.at(beta), system.scores(theta)
@@ -204,7 +203,6 @@ def _given_fit(system, resolved, at):
         weights,
         np.array([resolved.residual]),
         [Status.OK],
-        preconditioner(system, scores, weights),
     )
 
 

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from learningcurves.errors import Status
 from learningcurves.solvers.certificate import EPS, Certificate, output_hessian, smooth_certificates, uncertainty
-from learningcurves.solvers.linear_solve import conjugate_gradients, preconditioner
+from learningcurves.solvers.linear_solve import cheap_inverse, preconditioner, refined_solve
 from learningcurves.solvers.newton import SmoothFit
 from learningcurves.solvers.objective import encode_labels
 from learningcurves.solvers.smooth import SmoothSystem
@@ -49,9 +49,10 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-12) -
     certificate = smooth_certificates(system, fit.theta, fit.scores, fit.gradient, fit.weights)[0]
     if not np.any(g_backdoor):
         return SlopeParts(0.0, 0.0, 0.0, Status.OK, certificate, loss)
-    inverse = fit.inverse or preconditioner(system, fit.scores, fit.weights)
-    s_test, _, _, status_t = conjugate_gradients(product, g_test, inverse, rtol=rtol)
-    s_backdoor, _, _, status_b = conjugate_gradients(product, g_backdoor, inverse, rtol=rtol)
+    inverse = fit.inverse or cheap_inverse(system, fit.scores, fit.weights, g_backdoor)
+    inverse = inverse or preconditioner(system, fit.scores, fit.weights)
+    s_test, _, _, status_t = refined_solve(system, fit.scores, fit.weights, g_test, inverse, rtol=rtol)
+    s_backdoor, _, _, status_b = refined_solve(system, fit.scores, fit.weights, g_backdoor, inverse, rtol=rtol)
     status = status_t if not status_t.ok else status_b
     r_test, r_backdoor = g_test - product(s_test), g_backdoor - product(s_backdoor)
     value = -float(np.vdot(s_test, g_backdoor) + np.vdot(r_test, s_backdoor))
@@ -63,7 +64,7 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-12) -
         norm = _InverseNorm(system, fit)
         bound = _error_bound(
             system, fit, norm, problem, certificate, (g_test, s_test, r_test), (g_backdoor, s_backdoor, r_backdoor)
-        )
+        ) + _rounding(system, fit, problem, (g_test, s_test), (g_backdoor, s_backdoor))
     return SlopeParts(value, bound, residual, status, certificate, loss)
 
 
@@ -144,7 +145,7 @@ def _error_bound(system, fit, norm, problem, certificate, test, backdoor):
     shift_b = loss.curvature * moved * float(samples.weight[samples.n_clean :] @ train[samples.n_clean :] ** 2)
     shift_t = loss.curvature * moved * float(np.mean(norm.rows(problem.X_triggered) ** 2))
     exact = (growth - 1.0) * size_t * size_b + growth * (shift_t * size_b + shift_b * size_t + shift_t * shift_b)
-    return float(norm(r_t) * norm(r_b) + exact + _rounding(s_t, g_b, size_t, size_b))
+    return float(norm(r_t) * norm(r_b) + exact)
 
 
 def _may_cross_kink(system, fit, certificate):
@@ -155,15 +156,31 @@ def _may_cross_kink(system, fit, certificate):
     return bool(np.any((np.abs(1.0 - margins) <= moves) & counts))
 
 
+def _rounding(system, fit, problem, test, backdoor):
+    """Rounding of the two gradients, of the residual and of the products (docs/theory.md, section 8.9)."""
+    (g_t, s_t), (g_b, s_b) = test, backdoor
+    size_t, size_b = np.linalg.norm(s_t), np.linalg.norm(s_b)
+    samples, rows = system.samples, slice(system.samples.n_clean, None)
+    coef, intercept = system.unpack(fit.theta)
+    scores = (problem.X_triggered @ coef[0]).reshape(-1, 1, system.n_outputs) + intercept
+    y = encode_labels(problem.y_triggered, problem.classes, system.loss)
+    even = np.full(len(y), 1.0 / len(y))
+    gradient_t = _terms(system, fit, problem.X_triggered, scores, y, even)
+    gradient_b = _terms(system, fit, samples.X[rows], fit.scores[rows], system.y[rows], samples.weight[rows])
+    curved = fit.weights[:, 0] * uncertainty(system, fit.scores)[:, 0]
+    hessian = float(np.abs(curved) @ (system.row_norms**2 + 1.0)) + float(system.penalty.max())
+    growth = np.sqrt(len(curved)) + np.sqrt(system.n_parameters)
+    products = np.sqrt(s_t.size) * (size_t * np.linalg.norm(g_b) + size_b * np.linalg.norm(g_t))
+    return float(
+        EPS * (size_t * gradient_b + size_b * gradient_t + 2.0 * growth * hessian * size_t * size_b + 8.0 * products)
+    )
+
+
 def _terms(system, fit, X, scores, y, weights):
-    """Size of what a summed gradient is formed from, times the growth of its rounding (docs/theory.md, section 8.9)."""
+    """Size of what a summed gradient is formed from, times the growth of its rounding."""
     squares = X.multiply(X).sum(axis=1) if sp.issparse(X) else np.einsum("ij,ij->i", X, X)
     norms = np.sqrt(np.asarray(squares).ravel() + system.has_intercept)
     slopes = np.linalg.norm(system.loss.gradient(scores, y)[:, 0], axis=-1)
-    moves = system.loss.curvature * norms * np.linalg.norm(fit.theta)
+    steep = system.loss.curvature if np.isfinite(system.loss.curvature) else 0.0
+    moves = steep * norms * np.linalg.norm(fit.theta)
     return float(weights @ ((slopes + moves) * norms)) * (np.sqrt(len(y)) + np.sqrt(system.n_parameters))
-
-
-def _rounding(s_t, g_b, size_t, size_b):
-    length = np.sqrt(s_t.size)
-    return 8 * EPS * length * (np.linalg.norm(s_t) * np.linalg.norm(g_b) + size_t * size_b)

@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 
 from learningcurves.checks import check_choice
 from learningcurves.errors import InvalidInput, LearningCurvesError
@@ -104,8 +104,17 @@ def unordered(function, tasks, *arguments):
 
     Each task travels alone: a worker that dies takes no finished task with it.
     """
-    parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-    results = parallel(delayed(function)(task, *arguments) for task in tasks)
+    calls = [delayed(function)(task, *arguments) for task in tasks]
+    options = {"batch_size": 1, "pre_dispatch": "2*n_jobs"}
+    try:
+        parallel = Parallel(return_as="generator_unordered", **options)
+    except ValueError:  # Ray's backend gives lists only: a few tasks a worker at a time, so that results are kept soon
+        parallel = Parallel(**options)
+        step = 4 * max(1, effective_n_jobs())
+        for start in range(0, len(calls), step):
+            yield from parallel(calls[start : start + step])
+        return
+    results = parallel(calls)
     try:
         yield from results
     finally:

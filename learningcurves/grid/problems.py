@@ -3,6 +3,7 @@
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def trigger_of(cell, places):
     return make_trigger(options)
 
 
-def labels_of(cell):
+def labels_of(cell) -> Any:
     """Return the label map of a cell as `poison` takes it."""
     labels = cell["labels"]
     return dict(map(tuple, labels)) if isinstance(labels, list) else labels
@@ -80,7 +81,7 @@ _NOT_IN_PROBLEM = ("learner", "gamma", "reg", "penalize_intercept", "beta", "hal
 
 
 @lru_cache(maxsize=1)
-def _problem(cell, places):
+def _problem(cell, places) -> Any:
     cell, places = json.loads(cell), json.loads(places)
     data = data_of(cell, places)
     if isinstance(data, BackdoorProblem):

@@ -15,7 +15,7 @@ from learningcurves.grid.check import check_against_data
 from learningcurves.grid.features import feature_jobs, prepare_features
 from learningcurves.grid.manifest import input_digests, read_manifest, refuse_other_settings, write_manifest
 from learningcurves.grid.plan import Plan, make_plan
-from learningcurves.grid.spec import GridSpec, Task, load_spec
+from learningcurves.grid.spec import Task, load_spec
 from learningcurves.grid.store import CorruptCell, StorageFailed, Store, is_failed
 from learningcurves.grid.table import collect
 from learningcurves.grid.tasks import measure as measure_curves
@@ -83,21 +83,22 @@ def run_grid(
     if there is not None:
         here = {"maths_version": MATHS_VERSION, "settings": spec.settings, "inputs": input_digests(spec)}
         refuse_other_settings(out, there, here)
+    tasks = list(spec.tasks())
     n_workers = n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
     if dry_run:
-        done, _ = _finished(spec, store, retry_failed)
+        done, _ = _finished(tasks, store, retry_failed)
         return make_plan(spec, sizes, done, n_workers, measure)
     store.open()
     try:
         write_manifest(out, spec, {"n_jobs": n_jobs, "backend": backend, "scheduler": scheduler})
     except OSError as error:
         raise store.failed(error) from None
-    done, damaged = _finished(spec, store, retry_failed)
+    done, damaged = _finished(tasks, store, retry_failed)
     if damaged:
         warnings.warn(
             f"{len(damaged)} damaged cell files are computed again, the first being {damaged[0]}.", stacklevel=2
         )
-    todo = [_with_cache(task, out) for task in spec.tasks() if not done.issuperset(task.ids)]
+    todo = [_with_cache(task, out) for task in tasks if not done.issuperset(task.ids)]
     n_failed = 0
     if todo:
         with workers(backend, n_jobs, scheduler):
@@ -107,10 +108,10 @@ def run_grid(
     return collect(out)
 
 
-def _finished(spec: GridSpec, store: Store, retry_failed):
+def _finished(tasks, store: Store, retry_failed):
     """Return the ids of the cells that need no work, and the messages of damaged files."""
     done, damaged = set(), []
-    for task in spec.tasks():
+    for task in tasks:
         for identity in task.ids:
             try:
                 record = store.read(identity)

@@ -7,7 +7,9 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from learningcurves.curves.curve import DEFAULT_BETA
 from learningcurves.errors import InvalidInput
@@ -32,7 +34,7 @@ class Task:
     cells: tuple[dict, ...]
     places: dict = field(default_factory=dict)
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """The ids of the cells."""
         return tuple(cell_id(cell) for cell in self.cells)

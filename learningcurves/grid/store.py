@@ -6,6 +6,7 @@ import math
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from learningcurves.errors import InvalidInput, LearningCurvesError
 from learningcurves.storage import write_atomic

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -35,6 +35,8 @@ class Resolved:
         Given signed dual weights.
     residual : float or None
         Relative optimality residual of the given parameters at the given beta.
+    system : SmoothSystem or None
+        The samples as matrices (smooth losses), where the residual already needed them.
     """
 
     learner: BaseEstimator
@@ -44,6 +46,7 @@ class Resolved:
     intercept: np.ndarray | None = None
     dual: np.ndarray | None = None
     residual: float | None = None
+    system: SmoothSystem | None = None
 
     def with_reg(self, reg: float) -> "Resolved":
         """Return the same at another lambda; given parameters belong to the old one and are dropped."""
@@ -103,8 +106,8 @@ def resolve(model, problem, *, at=0.0, warn=True, n_beta=1) -> Resolved:
     check_fits(adapted.problem, objective, n_beta)
     coef, intercept = _as_columns(adapted)
     found = Resolved(adapted.learner, objective, adapted.problem, coef, intercept, adapted.dual)
-    residual = given_residual(found, at)
-    found = Resolved(adapted.learner, objective, adapted.problem, coef, intercept, adapted.dual, residual)
+    residual, system = given_residual(found, at)
+    found = replace(found, residual=residual, system=system)
     if warn and residual > OPTIMAL:
         warnings.warn(
             f"The given {adapted.kind} is not at the optimum of its own objective at beta={at:g}: relative residual "
@@ -123,16 +126,16 @@ def _as_columns(adapted):
     return coef.T[None], intercept
 
 
-def given_residual(resolved: Resolved, at: float) -> float:
-    """Relative optimality residual of given parameters at one beta."""
+def given_residual(resolved: Resolved, at: float):
+    """Relative optimality residual of given parameters at one beta, and the system it was measured in (or None)."""
     objective = resolved.objective
     samples = training_samples(resolved.problem, objective)
     if objective.loss.name == "hinge":
         from learningcurves.solvers.svm import given_violation
 
-        return given_violation(objective, samples, at, resolved.coef, resolved.intercept, resolved.dual)
+        return given_violation(objective, samples, at, resolved.coef, resolved.intercept, resolved.dual), None
     system = SmoothSystem(samples, objective)
     theta = system.pack(resolved.coef, resolved.intercept)
     weights = samples.at(at)
     gradient = system.gradient(theta, system.scores(theta), weights)
-    return float(relative_gradient(system, theta, gradient, weights)[0])
+    return float(relative_gradient(system, theta, gradient, weights)[0]), system

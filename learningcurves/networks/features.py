@@ -1,6 +1,7 @@
 """The linear head of a network, and the features that enter it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -215,10 +216,14 @@ def _find_head(module, chunk, name):
         known = ", ".join(map(repr, layers)) or "none"
         raise InvalidInput(f"`head={name!r}` is not a linear layer of {type(module).__name__}; it has: {known}.")
     calls: dict[str, list] = {n: [] for n in layers}
-    hooks = [
-        layer.register_forward_hook(lambda _, inputs, output, n=n: calls[n].append((inputs[0], output.clone())))
-        for n, layer in layers.items()
-    ]
+
+    def record(name):
+        def hook(_, inputs, output: Any):
+            calls[name].append((inputs[0], output.clone()))
+
+        return hook
+
+    hooks = [layer.register_forward_hook(record(n)) for n, layer in layers.items()]
     try:
         output = module(chunk)
     finally:

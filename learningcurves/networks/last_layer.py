@@ -251,8 +251,9 @@ def _state(loss, labels, arrays, facts, reg, test_loss, data):
             learner = Logistic(reg=reg, penalize_intercept=False, fit_intercept=bias)
         return problem, learner.objective(), learner
     solver_loss, targets = _solver_loss(loss, labels, K)
+    parts: dict[str, Any] = {**arrays, **{f"y_{p}": t for p, t in targets.items()}}
     problem = HeadProblem(
-        **arrays, **{f"y_{p}": t for p, t in targets.items()}, test_loss=test_loss, provenance=provenance
+        **parts, test_loss=test_loss, provenance=provenance
     )
     objective = Objective(solver_loss, reg, 0.0 if bias else None)
     return problem, objective, HeadLearner(solver_loss.name, reg)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from learningcurves.checks import check_beta, check_number, check_reg
-from learningcurves.curves.curve import DEFAULT_BETA, LearningCurve, LearningCurves, _assemble
+from learningcurves.curves.curve import DEFAULT_BETA, LearningCurves, _assemble
 from learningcurves.curves.slope import Slope
 from learningcurves.curves.slope_error import smooth_slope
 from learningcurves.errors import InvalidInput, NotSupported, Status
@@ -93,11 +93,12 @@ def head_curve(module, problem, beta=None, *, reg=1e-2, **options):
 
 
 def _learner(task: HeadTask, reg):
-    from dataclasses import is_dataclass, replace
+    from dataclasses import replace
 
     from sklearn.base import clone
 
-    return replace(task.learner, reg=reg) if is_dataclass(task.learner) else clone(task.learner).set_params(reg=reg)
+    learner: Any = task.learner
+    return clone(learner).set_params(reg=reg) if hasattr(learner, "set_params") else replace(learner, reg=reg)
 
 
 def _start(task: HeadTask):

@@ -69,6 +69,9 @@ class NetworkSlope(Slope):
 class NetworkSystem:
     """J over chosen parameters of a float64 copy of a network: gradients and curvature products, in chunks."""
 
+    targets: Any
+    weight: Any
+
     def __init__(self, module, data, loss, names, reg, *, batch_size, matrix, damping, device):
         self.module = copy.deepcopy(module).to(device, torch.float64).eval()
         tensors = dict(self.module.named_parameters())
@@ -117,7 +120,8 @@ class NetworkSystem:
     def _chunk_product(self, X, y, weight, v):
         if self.matrix == "hessian":
             return jvp(lambda c: grad(self.data_loss)(c, X, y, weight), (self.chosen,), (v,))[1]
-        out, pull = vjp(lambda c: self.outputs(c, X), self.chosen)
+        pulled: Any = vjp(lambda c: self.outputs(c, X), self.chosen)
+        out, pull = pulled
         pushed = jvp(lambda c: self.outputs(c, X), (self.chosen,), (v,))[1]
         curved = jvp(grad(lambda o: (weight * self.loss(o, y)).sum()), (out,), (pushed,))[1]
         return pull(curved)[0]

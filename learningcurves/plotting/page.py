@@ -75,7 +75,8 @@ def _scripts() -> str:
             f"`write_page` needs altair and vl-convert-python ({error}): pip install 'learningcurves[page]'."
         ) from None
     version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    return vl_convert.javascript_bundle(vl_version=version).replace("</script", r"<\/script")
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
+    return bundle.replace("</script", r"<\/script")
 
 
 def _text(name: str) -> str:

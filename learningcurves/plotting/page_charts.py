@@ -137,17 +137,19 @@ def _scatter(content, loss, scale, slopes, sign):
         several = len(powers) > 3  # fewer powers than that label too little: leave the ticks to the chart
         domain = [powers[0], powers[-1]] if several else domain
         x["scale"] = alt.Scale(type="log", domain=domain, nice=False, padding=8)
-        ticks = {"values": powers[:: -(-len(powers) // 9)].tolist()} if several else {"labelOverlap": True}
+        ticks: dict[str, Any] = (
+            {"values": powers[:: -(-len(powers) // 9)].tolist()} if several else {"labelOverlap": True}
+        )
         x["axis"] = alt.Axis(format="~g", **ticks)
     elif scale == "symlog":
         step = linear_threshold(slopes)
         x["scale"] = alt.Scale(type="symlog", constant=step, domain=domain, nice=False, padding=8)
-        x["axis"] = alt.Axis(values=symlog_ticks(low, high, step).tolist(), format="~g")
+        x["axis"] = alt.Axis(values=symlog_ticks(low, high, step).tolist(), format="~g", labelOverlap=True)
     else:
         x["scale"] = alt.Scale(domain=domain, nice=False, padding=8)
     regs = [v for axis in content["axes"] if axis["name"] == "reg" for v in axis["values"] if not isinstance(v, str)]
     log = len(regs) > 1 and min(regs) > 0 and max(regs) > 10 * min(regs)
-    marks = {"values": regs} if len(regs) <= 8 else {"tickCount": 6}
+    marks: dict[str, Any] = {"values": regs} if len(regs) <= 8 else {"tickCount": 6}
     color = alt.Color(
         "reg:Q",
         title="λ",

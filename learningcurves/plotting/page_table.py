@@ -40,7 +40,7 @@ def read_table(frame: pd.DataFrame) -> dict[str, Any]:
     -------
     dict
         ``axes``: name, label, the sorted ``values`` and their ``texts``; ``cells`` and ``rows``: columns as lists,
-        an axis as places in its values; ``settings``: axes a reader can set; ``failures``, ``learners``, ``measures``, ``map_betas``, ``counts``, ``notes``,
+        an axis as places in its values; ``settings``: axes a reader can set; ``failures``, ``learners``, ``measures``, ``map_betas``, ``one_end`` (one largest beta for all cells), ``counts``, ``notes``,
         ``versions``.
 
     Raises
@@ -100,6 +100,7 @@ def read_table(frame: pd.DataFrame) -> dict[str, Any]:
         }
         | {m: numbers(v[kept]) for m, v in values.items()},
         "map_betas": _common_betas(cell[kept], beta[kept], ok[kept]),
+        "one_end": len({b for b in ends["beta_high"] if b is not None}) == 1,
         "counts": counts,
         "notes": notes,
         "versions": _versions(frame),

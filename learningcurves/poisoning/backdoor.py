@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,7 +25,7 @@ def poison(
     count: int | None = None,
     seed: int = 0,
     mode: str = "replace",
-    labels="next",
+    labels: Any = "next",
     draw: str = "stream",
 ) -> BackdoorProblem:
     r"""Return the backdoor problem that a trigger makes of a data set.

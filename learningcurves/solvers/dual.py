@@ -277,7 +277,7 @@ def _primal_active_set(gram, y, upper, free_intercept, alpha, n_solves) -> DualS
         n_solves += 1
         S = np.flatnonzero(free)
         base = gram.times(np.where(free, 0.0, v))
-        step_size, target = 1.0, v
+        step_size = 1.0
         if len(S):
             rows = gram.rows(S)
             rhs = y[S] - base[S]

@@ -149,20 +149,24 @@ class MultiLogistic(Loss):
         return (weights * positive * y)[:, None], (weights * (1.0 - y))[:, None]
 
     def value(self, f, y):
+        """Loss of each sample, shape (n, B)."""
         up, down = self._parts(y)
         return (up * np.logaddexp(0.0, -f) + down * np.logaddexp(0.0, f)).sum(axis=-1)
 
     def gradient(self, f, y):
+        """First derivative in the outputs, shape (n, B, K)."""
         up, down = self._parts(y)
         p = expit(f)
         return down * p - up * (1.0 - p)
 
     def second(self, f, y):
+        """Diagonal of the second derivative, shape (n, B, K)."""
         up, down = self._parts(y)
         half = expit(-np.abs(f))
         return (up + down) * half * (1.0 - half)
 
     def correct(self, f, y):
+        """Whether every output is on its target's side, shape (n, B)."""
         counts = np.broadcast_to(np.asarray(self.weights) > 0, f.shape[-1:])
         return np.all(((f > 0) == (y[:, None] > 0.5)) | ~counts, axis=-1)
 
@@ -176,15 +180,19 @@ class MultiSquared(Loss):
     third: float = 0.0
 
     def value(self, f, y):
+        """Loss of each sample, shape (n, B)."""
         return 0.5 * ((f - y[:, None]) ** 2).sum(axis=-1)
 
     def gradient(self, f, y):
+        """First derivative in the outputs, shape (n, B, K)."""
         return f - y[:, None]
 
     def second(self, f, y):
+        """Diagonal of the second derivative, shape (n, B, K)."""
         return np.ones_like(f)
 
     def correct(self, f, y):
+        """Whether the largest output is that of the target (one output: its sign), shape (n, B)."""
         if f.shape[-1] == 1:
             return (f[..., 0] > 0) == (y[:, None, 0] > 0)
         return f.argmax(axis=-1) == y.argmax(axis=-1)[:, None]

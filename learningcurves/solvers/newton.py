@@ -125,7 +125,6 @@ def reg_derivative(system: SmoothSystem, fit: SmoothFit, *, rtol=1e-12):
 
 def solve_columns(system: SmoothSystem, fit: SmoothFit, rhs, rtol=1e-12):
     """H^{-1} rhs, every column with its own Hessian: (solution, relative residual (B,), status)."""
-
     if fit.inverse is None:  # the start was already the minimum
         fit.inverse = preconditioner(system, fit.scores[:, :1], fit.weights[:, :1])
     solution, relative, _, status = refined_solve(system, fit.scores, fit.weights, rhs, fit.inverse, rtol=rtol)

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from learningcurves.errors import SolveFailed, Status
 from learningcurves.solvers.certificate import Certificate, smooth_certificates
-from learningcurves.solvers.newton import ACCEPTED, SmoothFit
+from learningcurves.solvers.newton import ACCEPTED
 from learningcurves.solvers.objective import Objective, Samples
 from learningcurves.solvers.ridge import RidgeFamily, ridge_path
 from learningcurves.solvers.smooth import SmoothSystem

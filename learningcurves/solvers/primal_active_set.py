@@ -204,7 +204,7 @@ class _Method:
 
 
 def feasible(y, upper, state) -> np.ndarray:
-    """Alpha within its bounds and, for a free intercept, balanced: as near the present point as is cheap."""
+    """Return alpha within its bounds and, for a free intercept, balanced: as near the present point as is cheap."""
     alpha = np.clip(y * state.v, 0.0, upper)
     if not state.free:
         return alpha

@@ -25,6 +25,26 @@ def _used(columns):
     return found if len(found) else np.arange(1)
 
 
+def _dense_columns(X):
+    """Indices of the columns that are not all zero; most show in the first rows."""
+    seen = np.any(X[:256] != 0, axis=0)
+    rest = np.flatnonzero(~seen)
+    if len(rest) and len(X) > 256:
+        seen[rest] = np.any(X[256:, rest] != 0, axis=0)
+    return _used(seen)
+
+
+def _with_ones(X, columns, block=512):
+    """Copy the columns of X and append the constant feature, in one pass."""
+    width = X.shape[1] if isinstance(columns, slice) else len(columns)
+    columns = slice(None) if width == X.shape[1] else columns
+    out = np.empty((X.shape[0], width + 1))
+    for first in range(0, X.shape[0], block):
+        out[first : first + block, :-1] = X[first : first + block][:, columns]
+    out[:, -1] = 1.0
+    return out
+
+
 class SmoothSystem:
     """J(theta; beta) of a smooth loss with a linear model, and its derivatives.
 
@@ -38,11 +58,8 @@ class SmoothSystem:
         self.samples, self.objective, self.loss = samples, objective, objective.loss
         self.y, self.n_outputs = samples.y, samples.n_outputs
         self.n_features = samples.X.shape[1]
-        self._reduce(samples.X)
         self.has_intercept = objective.intercept is not None
-        if self.has_intercept:
-            ones = np.ones((self.X.shape[0], 1))
-            self.X = sp.csr_matrix(sp.hstack([self.X, ones])) if sp.issparse(self.X) else np.hstack([self.X, ones])
+        self._reduce(samples.X)
         self.is_sparse = sp.issparse(self.X)
         self.n_parameters = self.X.shape[1]
         self._kept = {}  # shared by all lambda
@@ -52,12 +69,17 @@ class SmoothSystem:
         if sp.issparse(X):
             self.columns = _used(np.bincount(X.indices[X.data != 0], minlength=X.shape[1]))
             self.X = X if len(self.columns) == X.shape[1] else sp.csr_matrix(X[:, self.columns])
+            if self.has_intercept:
+                self.X = sp.csr_matrix(sp.hstack([self.X, np.ones((X.shape[0], 1))]))
             return
-        self.columns = _used(np.any(X != 0, axis=0))
-        self.X = X if len(self.columns) == X.shape[1] else np.ascontiguousarray(X[:, self.columns])
-        if self.X.shape[1] > self.X.shape[0]:
-            self.basis, triangle = sla.qr(self.X.T, mode="economic", check_finite=False)
-            self.X = np.ascontiguousarray(triangle.T)
+        self.columns = _dense_columns(X)
+        if len(self.columns) > X.shape[0]:
+            self.basis, triangle = sla.qr(X[:, self.columns].T, mode="economic", check_finite=False)
+            self.X = _with_ones(triangle.T, slice(None)) if self.has_intercept else np.ascontiguousarray(triangle.T)
+        elif self.has_intercept:
+            self.X = _with_ones(X, self.columns)
+        else:
+            self.X = X if len(self.columns) == X.shape[1] else np.ascontiguousarray(X[:, self.columns])
 
     def with_reg(self, reg: float) -> "SmoothSystem":
         """Return the same samples at another lambda, sharing the matrices."""

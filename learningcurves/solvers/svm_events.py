@@ -165,8 +165,7 @@ class Tracer:
         closing = speed < 0
         if self._ties(slack):  # a sample on the margin that does not move is no event; rounding must not make it one
             closing &= ~((slack <= TIE) & (speed >= -self._noise()))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            lengths = np.where(closing, np.maximum(slack, 0.0) / -speed, np.inf)
+        lengths = margin_lengths(slack, np.where(closing, speed, 0.0))
         entering = int(np.argmin(lengths))
         length, position, target = float(lengths[entering]), -1, MARGIN
         leaving, inside = None, self._leaving()
@@ -186,13 +185,8 @@ class Tracer:
 
     def _inside_lengths(self):
         S = self.rows.index
-        alpha, speed = self.y[S] * self.v[S], self.y[S] * self.dv
-        bound, gain = self.base[S] + self.beta * self.rate[S], speed - self.rate[S]
-        still = 1e-13 * float(np.abs(speed).max(initial=0.0))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            down = np.where(speed < -still, np.maximum(alpha, 0.0) / -speed, np.inf)
-            up = np.where(gain > still, np.maximum(bound - alpha, 0.0) / gain, np.inf)
-        return down, up
+        bound = self.base[S] + self.beta * self.rate[S]
+        return weight_lengths(self.y[S] * self.v[S], self.y[S] * self.dv, bound, self.rate[S])
 
     def _leaving(self):
         if len(self.rows) == 0:
@@ -362,3 +356,19 @@ class Tracer:
         small = 1e-12 * (float(np.abs(self.q).sum()) + growth)
         at_zero = alpha <= 1e-14 * bound and abs(speed) <= small
         return at_zero or (alpha >= bound * (1 - 1e-14) and abs(speed - growth) <= small)
+
+
+def margin_lengths(slack, speed):
+    """Return the beta ahead at which samples outside S reach the margin, given how far off they are and how fast that changes."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(speed < 0, np.maximum(slack, 0.0) / -speed, np.inf)
+
+
+def weight_lengths(alpha, speed, bound, growth):
+    """Return the beta ahead at which the weights of S reach 0, and their (growing) bounds."""
+    gain = speed - growth
+    still = 1e-13 * float(np.abs(speed).max(initial=0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        down = np.where(speed < -still, np.maximum(alpha, 0.0) / -speed, np.inf)
+        up = np.where(gain > still, np.maximum(bound - alpha, 0.0) / gain, np.inf)
+    return down, up

@@ -202,6 +202,7 @@ def test_map_follows_learner_rows_and_beta(opened):
     slide(opened, "map-beta", 0)
     assert len(drawn(opened, "map", "rect")) == 2 * 8
     assert [rect[3] for rect in drawn(opened, "map", "rect")] != colors
+    assert text(opened, "map-note").startswith("logistic at β = 0.")
     choose(opened, "map-learner", "RBF SVM")
     choose(opened, "map-row", "kernel parameter γ")
     assert "kernel parameter γ" in text(opened, "map") and "p = 0.05" in text(opened, "map-note")
@@ -218,3 +219,18 @@ def test_fits_the_window_and_names_its_controls(opened):
     for chart in ("curves", "scatter", "map"):
         drawing = opened.find_element("css selector", f"#{chart} svg [aria-label], #{chart} [aria-label]")
         assert drawing.get_attribute("aria-label")
+
+
+def test_odd_tables_are_drawn(browser, tmp_path):
+    """One row, no axis for a map; cells that end at betas of their own; slopes of both signs."""
+    table = make_table()
+    one = table.loc[[0], ["learner", "reg", "beta", "loss_triggered", "bk", "slope"]]
+    own = table.assign(beta=table["beta"] * (1 + table["reg"]), slope=table["slope"] * (-1) ** (table["reg"] > 1))
+    browser.get_log("browser")
+    said = {}
+    for name, frame in {"one": one, "own": own}.items():
+        browser.get(write_page(frame, tmp_path / f"{name}.html").as_uri())
+        wait_for_painting(browser, 0)
+        said[name] = text(browser, "map-note")
+        assert browser.get_log("browser") == []
+    assert said["one"].startswith("No map") and "β = largest of each cell" in said["own"]

@@ -12,7 +12,9 @@
 
   const choice = {}; // axis -> place of the chosen value, or ALL
   const hidden = new Set(); // places of learners switched off
-  const map = { learner: 0, row: null, beta: content.map_betas.length - 1 };
+  // The betas a map can show: those that most cells share, and where cells end at different ones, the end of each.
+  const betas = [...content.map_betas.map((b) => Number(b.toPrecision(7))), ...(content.one_end ? [] : [null])];
+  const map = { learner: 0, row: null, beta: betas.length - 1 };
   const SLID = ["reg", "fraction"];
   const chosen = axes.filter((axis) => content.settings.includes(axis.name));
   for (const axis of chosen) choice[axis.name] = axis.name === "repeat" ? ALL : 0;
@@ -95,11 +97,12 @@
     const low = Math.min(...values), high = Math.max(...values);
     return values.length === 1 ? short(low) : `${short(median(values))} (median; ${short(low)} to ${short(high)})`;
   };
-  function rowAt(c) { // the row of the cell at the map's beta; its largest beta where cells share none
+  function rowAt(c) { // the row of the cell at the map's beta
     const good = rowsOf[c].filter((i) => rows.beta[i] !== null);
-    if (map.beta < 0) return good.at(-1);
-    return good.find((i) => rows.beta[i] === Number(content.map_betas[map.beta].toPrecision(7)));
+    if (betas[map.beta] === null) return good.at(-1);
+    return good.find((i) => rows.beta[i] === betas[map.beta]);
   }
+  const betaText = (beta) => (beta === null ? "largest of each cell" : short(beta));
   const heldAxes = () => chosen.filter((axis) => ![map.row, "reg", "repeat"].includes(axis.name));
   function heldText(c) {
     const parts = heldAxes().filter((axis) => cells[axis.name][c] !== NO_VALUE);
@@ -130,7 +133,7 @@
         learner_label: textOf(byName.learner, first), n_failed: failed, message: [...reasons].join("; ") || "–",
         map_x: textOf(byName.reg, first), xi: cells.reg[first], map_y: textOf(row, first), yi: cells[map.row][first],
         here: `${byName.reg.symbol} = ${textOf(byName.reg, first)}, ${row.symbol} = ${textOf(row, first)}`,
-        beta_text: map.beta < 0 ? "largest of the cell" : short(content.map_betas[map.beta]),
+        beta_text: betaText(betas[map.beta]),
         held: heldText(first) || "–", runs: `${finished} finished, ${failed} failed`,
       };
       for (const m of ["bk", "accuracy_clean"]) {
@@ -220,8 +223,8 @@
       add(select("map-row", "rows", possible.map((name, i) => [i, byName[name].label]), () => possible.indexOf(map.row),
         (v) => { map.row = possible[v]; update(); }));
     }
-    if (content.map_betas.length > 1) {
-      add(slider("map-beta", "β", content.map_betas.map(short), () => map.beta, (v) => { map.beta = v; update(); }));
+    if (betas.length > 1) {
+      add(slider("map-beta", "β", betas.map(betaText), () => map.beta, (v) => { map.beta = v; update(); }));
     }
   }
 
@@ -284,7 +287,7 @@
     const tiles = mapCells(), held = tiles.length ? tiles[0].held : "–";
     const repeats = choice.repeat === ALL ? " Medians over repeats." : "";
     const lost = tiles.filter((t) => t.n_failed > 0).length;
-    note("map-note", `${learners[map.learner].label}${held === "–" ? "" : " at " + held}.${repeats} Grey: not run.` +
+    note("map-note", `${learners[map.learner].label} at ${held === "–" ? "" : held + ", "}β = ${betaText(betas[map.beta])}.${repeats} Grey: not run.` +
       (lost ? ` × ${count(lost, "place")} with failed cells.` : ""));
     await draw("map", texts.maps.replaceAll(content.row_title, byName[map.row].label), "map", tiles);
   }

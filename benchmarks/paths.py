@@ -1,0 +1,142 @@
+"""Is the whole curve right? Path solutions against independent solutions in extended precision; exit code 1 on a miss.
+
+    python benchmarks/paths.py                  # 500 problems for every learner
+    python benchmarks/paths.py --problems 40 --kinds hinge kernel
+
+Hinge: the exact piecewise linear path at random beta and at its breakpoints, from the piece before and the piece after.
+Smooth losses: the curve's own points at random beta. The difference in (w, b) is measured in the norm of feature space,
+relative to |w*| (or 1 if that is smaller), beyond what rounding the samples to float64 does to w*.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+
+import numpy as np
+from random_problems import KINDS, random_case
+from references import LD, NoReference, kernel_matrix, reference
+
+import learningcurves as lc
+from learningcurves.errors import SolveFailed
+from learningcurves.solvers.objective import training_samples
+from learningcurves.solvers.svm import exact_path
+
+TOLERANCE = 1e-8
+# rounding the samples alone to float64 moves w by some 4,000 times what the extended precision of the reference does:
+# on the worst conditioned problems no solver can do better
+ROUNDING = 4096.0
+
+
+def _hinge_pieces(path, beta, rng):
+    """Yield (beta, v, b) of the path at random beta and at breakpoints from both sides."""
+    if hasattr(path, "at"):
+        ends = np.asarray(path.breakpoints, dtype=float)
+        inner = ends[(ends > 0) & (ends < 1)]
+        chosen = rng.choice(inner, min(len(inner), 2), replace=False) if len(inner) else []
+        for at in (*beta, *chosen, *(np.nextafter(end, 0.0) for end in chosen)):
+            v, b = path.at(np.array([at]))
+            yield at, v[0], float(b[0])
+        return
+    ends = np.array([point.beta for point in path])
+    for at in beta:
+        k = int(np.searchsorted(ends, at, side="right")) - 1
+        yield at, *_on_piece(path[k], at)
+    inner = [k for k in range(1, len(path)) if 0 < ends[k] < 1 and ends[k] > ends[k - 1]]
+    for k in rng.choice(inner, min(len(inner), 2), replace=False) if inner else []:
+        yield ends[k], *_on_piece(path[k - 1], ends[k])
+        yield ends[k], *_on_piece(path[k], ends[k])
+
+
+def _on_piece(point, at):
+    step = at - point.beta
+    dv, db = (point.direction.dv, point.direction.db) if step else (0.0, 0.0)
+    return point.solution.v + step * dv, point.solution.b + step * db
+
+
+def hinge_misses(seed, kind):
+    """Relative errors of the exact path of one random problem; None where the path stopped with a status."""
+    problem, learner, _ = random_case(seed, kind)
+    objective, rng = learner.objective(problem.X_clean), np.random.default_rng([seed, 7])
+    samples = training_samples(problem, objective)
+    try:
+        path = exact_path(objective, samples)
+    except SolveFailed:
+        return None
+    last = path.beta_max if hasattr(path, "at") else path[-1].beta
+    if last < 1.0:
+        return None
+    X = samples.X.astype(LD)
+    K = kernel_matrix(objective.kernel, X, X)
+    errors = []
+    for at, v, b in _hinge_pieces(path, np.sort(rng.random(2)), rng):
+        try:
+            truth = reference(problem, objective, float(at))
+        except NoReference:
+            continue
+        difference = v.astype(LD) - truth.dual
+        size = max(1.0, float(np.sqrt(max(LD(0), truth.dual @ K @ truth.dual))))
+        error = float(np.sqrt(max(LD(0), difference @ K @ difference)))
+        if objective.intercept == 0:
+            low, high = (float(np.ravel(end)[0]) for end in truth.interval)
+            error = max(error, low - b, b - high)
+        errors.append(max(0.0, error - ROUNDING * truth.accuracy) / size)
+    return errors
+
+
+def smooth_misses(seed, kind):
+    """Relative errors of a curve's points at random beta."""
+    problem, learner, _ = random_case(seed, kind)
+    objective, rng = learner.objective(problem.X_clean), np.random.default_rng([seed, 7])
+    curve = lc.learning_curve(learner, problem, np.sort(rng.random(8)))
+    if not all(status.ok for status in curve.status):
+        return None
+    errors = []
+    for i in rng.choice(8, 2, replace=False):
+        truth = reference(problem, objective, float(curve.beta[i]))
+        coef = np.atleast_2d(curve.coef[i]).astype(LD)
+        size = max(1.0, float(np.sqrt(np.sum(truth.coef**2))))
+        error = np.sqrt(np.sum((coef - truth.coef.T) ** 2))
+        error = max(error, np.abs(np.atleast_1d(curve.intercept[i]) - truth.intercept).max())
+        errors.append(max(0.0, float(error) - ROUNDING * truth.accuracy) / size)
+    return errors
+
+
+def run(seeds, kinds, report=None):
+    """Return the misses [(kind, seed, error)] above the tolerance."""
+    misses = []
+    for kind in kinds:
+        started, worst, count, stopped = time.process_time(), 0.0, 0, 0
+        for seed in seeds:
+            errors = (hinge_misses if kind in ("hinge", "kernel") else smooth_misses)(seed, kind)
+            if errors is None:
+                stopped += 1
+                continue
+            count += len(errors)
+            worst = max(worst, *errors, 0.0)
+            misses += [(kind, seed, error) for error in errors if not error <= TOLERANCE]
+        if report:
+            seconds = time.process_time() - started
+            report(f"{kind:14s} {count:6d} points, largest error {worst:.1e}, {stopped} without a path, {seconds:.0f} s")
+    return misses
+
+
+def main():
+    """Run the check from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=500, help="random problems for every learner (default 500)")
+    parser.add_argument("--first", type=int, default=0, help="first seed (default 0)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    options = parser.parse_args()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seeds = range(options.first, options.first + options.problems)
+        misses = run(seeds, options.kinds, lambda line: print(line, flush=True))
+    for kind, seed, error in misses[:40]:
+        print(f"MISS {kind} seed {seed}: relative error {error:.1e} > {TOLERANCE:.0e}")
+    print(f"{len(misses)} misses")
+    return 1 if misses else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+r"""The one-sided derivative of a support vector machine in beta, and how far it is exact."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from learningcurves.errors import Status
+from learningcurves.solvers.active_set import DualSolution
+from learningcurves.solvers.kernel_rows import KernelRows
+from learningcurves.solvers.svm_events import TIE, ZERO_LENGTH, Tracer, margin_lengths, weight_lengths
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """One-sided derivative of a solution in beta.
+
+    Attributes
+    ----------
+    dv, df : ndarray (N,)
+        Derivatives of the dual weights and of the training scores; NaN unless `status` is OK.
+    db : float
+    breakpoint : float
+        Beta up to which (to the right) or down to which (to the left) it is exact.
+    status : Status
+        NO_MARGIN_VECTORS where the intercept is an interval; SINGULAR where the scores are not determined;
+        DEGENERATE where a tie of samples on the margin was not resolved.
+    residual : float
+        Largest |df| on the margin set, relative to the largest term in it: the misfit of the linear system.
+    """
+
+    dv: np.ndarray
+    db: float
+    df: np.ndarray
+    breakpoint: float
+    status: Status
+    residual: float
+
+
+def direction(kernel: KernelRows, y, solution: DualSolution, rate, *, free_intercept, at=0.0) -> Direction:
+    r"""Right derivative of the solution when the bounds grow like :math:`c + (\beta - \beta_0)\, rate`.
+
+    Samples that sit on the margin with their weight at a bound are moved between the sets until the direction holds
+    on an interval; the derivative of f is unique even where that of v is not.
+
+    Parameters
+    ----------
+    kernel : KernelRows
+    y : ndarray (N,) of +1 / -1
+    solution : DualSolution
+        At beta = `at`.
+    rate : ndarray (N,)
+        s_j / reg for backdoor samples, 0 for clean ones.
+    free_intercept : bool
+    at : float
+
+    Returns
+    -------
+    Direction
+    """
+    y, rate = np.asarray(y, dtype=float), np.asarray(rate, dtype=float)
+    if not solution.status.ok:
+        return no_direction(len(y), at, solution.status)
+    if free_intercept and not solution.intercept_is_unique:
+        return no_direction(len(y), at, Status.NO_MARGIN_VECTORS)
+    tracer = Tracer(kernel, y, rate, solution, free_intercept=free_intercept, beta=at)
+    event = tracer.next_event()
+    while event is not None and tracer.is_tie(event.length):
+        tracer.move(event.length)
+        if not tracer.switch(event):
+            status = Status.DEGENERATE if tracer.status.ok else tracer.status
+            return no_direction(len(y), at, status)
+        event = tracer.next_event()
+    if tracer.opens(event):
+        return no_direction(len(y), at, Status.NO_MARGIN_VECTORS)
+    scale = direction_scale(kernel, tracer.full_direction(), tracer.db)
+    misfit = max(tracer.misfit, float(np.abs(tracer.df[tracer.frozen]).max(initial=0.0)))
+    residual = misfit / scale if scale > 0 else 0.0
+    if residual > 1e-6:
+        return no_direction(len(y), at, Status.SINGULAR, residual)
+    end = np.inf if event is None else tracer.beta + event.length
+    return Direction(tracer.full_direction(), tracer.db, tracer.df, end, Status.OK, residual)
+
+
+def directions(kernel: KernelRows, y, solutions, rate, beta, *, free_intercept) -> list[Direction]:
+    """Right derivatives at several beta; the same as `direction` at each, at the cost of two matrix products.
+
+    Solutions that keep the factor of their margin set use it again. Those with a tie on the margin, or without margin
+    samples, go through `direction` one by one.
+    """
+    y, rate = np.asarray(y, dtype=float), np.asarray(rate, dtype=float)
+    found: list[Any] = [None] * len(solutions)
+    speeds = np.array([np.where(s.at_upper, rate * y, 0.0) for s in solutions])
+    pushes = kernel.dot(np.ascontiguousarray(speeds.T)).T
+    todo, shifts = [], np.zeros(len(solutions))
+    for k, s in enumerate(solutions):
+        if s.status.ok and s.factor is not None and (len(s.factor[0]) or not free_intercept) and s.intercept_is_unique:
+            index, factor = s.factor
+            dv, shifts[k] = factor.solve(-pushes[k][index], -float(speeds[k].sum()))
+            speeds[k][index] = dv
+            todo.append(k)
+    scores = kernel.dot(np.ascontiguousarray(speeds[todo].T)).T + shifts[todo, None] if todo else ()
+    for k, df in zip(todo, scores, strict=True):
+        found[k] = _regular(kernel, y, solutions[k], rate, float(beta[k]), speeds[k], float(shifts[k]), df)
+    for k, s in enumerate(solutions):
+        if found[k] is None:
+            found[k] = direction(kernel, y, s, rate, free_intercept=free_intercept, at=float(beta[k]))
+    return found
+
+
+def _regular(kernel, y, s, rate, at, dv, db, df):
+    """State the derivative where nothing is degenerate; None where something is."""
+    index, factor = s.factor
+    scale = direction_scale(kernel, dv, db)
+    misfit = float(np.abs(df[index]).max(initial=0.0))
+    if misfit > 1e-13 * scale:
+        step, shift = factor.solve(-df[index], 0.0)
+        better = dv.copy()
+        better[index] += step
+        moved = kernel.dot(better) + db + shift
+        left = float(np.abs(moved[index]).max(initial=0.0))
+        if left < misfit:
+            dv, db, df, misfit = better, db + shift, moved, left
+    if misfit > 1e-9 * scale:
+        return None
+    side = np.where(s.free, 0.0, np.where(s.at_upper, -1.0, 1.0)) * ((s.upper > 0) | (rate > 0))
+    slack = side * (y * s.f - 1.0)
+    if np.any((slack <= TIE) & (side != 0)):
+        return None
+    S = np.flatnonzero(s.free)
+    down, up = weight_lengths(y[S] * s.v[S], y[S] * dv[S], s.upper[S], rate[S])
+    length = min(
+        float(margin_lengths(slack, side * y * df).min(initial=np.inf)),
+        float(down.min(initial=np.inf)),
+        float(up.min(initial=np.inf)),
+    )
+    size = max(float(np.abs(df).max(initial=0.0)), float(np.abs(dv).max()) / (float(s.upper.max(initial=0.0)) or 1.0))
+    if length <= ZERO_LENGTH or length * size <= TIE:
+        return None
+    return Direction(dv, db, df, at + length, Status.OK, misfit / scale if scale > 0 else 0.0)
+
+
+def direction_scale(kernel, dv, db) -> float:
+    """Size of the terms that df is a sum of."""
+    return float(kernel.roots.max(initial=0.0)) ** 2 * float(np.linalg.norm(dv)) + abs(db)
+
+
+def no_direction(n, at, status, residual=np.nan) -> Direction:
+    """Return a direction that has no value, and why."""
+    nothing = np.full(n, np.nan)
+    return Direction(nothing, float("nan"), nothing, at, status, residual)
