@@ -34,7 +34,7 @@ def cells(pairs, small=False):
             for size in sizes
             for seed in study.SEEDS[:2]
         ]
-    return rows
+    return sorted(rows, key=lambda cell: cell["map"] != "stability")  # all pairs' regions before the first map
 
 
 def measure(cell):

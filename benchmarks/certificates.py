@@ -68,8 +68,8 @@ def examine(seed, kind):
         return found
     found["slope status"] = slope.status
     if slope.status.ok and truth.margin > 1e-7 and np.isfinite(float(truth.slope)):  # far from every kink
-        size = abs(float(truth.slope)) + 1e-6 * (1.0 + abs(float(truth.loss)) / max(beta, 1e-3))
-        found["value"] = float(abs(LD(slope.value) - truth.slope)), 1e-5 * size
+        allowed = 1e-5 * abs(float(truth.slope)) + 1e-6 * (1.0 + float(truth.loss))
+        found["value"] = float(abs(LD(slope.value) - truth.slope)), allowed
     if slope.status.ok and np.isfinite(slope.error_bound) and np.isfinite(float(truth.slope)):
         found["slope"] = float(abs(LD(slope.value) - truth.slope)), slope.error_bound
     return found

@@ -32,6 +32,8 @@ _WHERE = {
     "learningcurves.curves.influence": ("PairwiseInfluence", "pairwise_influence"),
     "learningcurves.curves.reg_gradient": ("RegGradient", "reg_gradient"),
     "learningcurves.curves.region": ("SafeRegion", "safe_region"),
+    "learningcurves.grid": ("collect", "load_spec", "run_grid", "summarise"),
+    "learningcurves.plotting.page": ("write_page",),
     "learningcurves.curves.input_gradient": ("input_gradient",),
 }  # fmt: skip
 _WITH_TORCH = {

@@ -10,4 +10,9 @@ A verb ``name`` is a module ``learningcurves/commands/name.py`` with
 VERBS = {
     "curve": "backdoor learning curve with slope and deviation: pictures, table, summary",
     "slope": "slope of the curve, with an error bound and a check by refitting",
+    "run": "run a grid over lambda, fraction, triggers, ... from a TOML file; resumable",
+    "collect": "collect the cells of a grid into one table",
+    "summarise": "medians and intervals over the repeats of a grid",
+    "plot": "pictures of a grid",
+    "page": "one HTML page of a grid that works offline",
 }

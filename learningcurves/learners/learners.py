@@ -101,7 +101,7 @@ class _Learner(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X):
-        """Scores f(x): shape (n,) for binary learners, (n, n_classes) for softmax."""
+        """Scores f(x): shape (n,) for two classes (positive: the second), (n, n_classes) for more."""
         check_is_fitted(self)
         X = validate_data(
             self, X, reset=False, accept_sparse="csr" if not self._kernel else False, dtype=np.float64
@@ -109,7 +109,9 @@ class _Learner(ClassifierMixin, BaseEstimator):
         if self._kernel:
             return self.objective_.kernel(X, self.X_fit_) @ self.dual_coef_ + self.intercept_[0]
         scores = X @ self.coef_.T + self.intercept_
-        return scores[:, 0] if self._binary else scores
+        if self._binary:
+            return scores[:, 0]
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X):
         """Predicted labels, shape (n,)."""

@@ -39,12 +39,16 @@ class TorchLoss(Loss):
 
     def second(self, f, y):
         """Diagonal of the second derivative, shape (n, B, K)."""
-        columns = []
+        return np.diagonal(self.output_hessian(f, y), axis1=2, axis2=3).copy()
+
+    def output_hessian(self, f, y):
+        """Second derivative of each sample, shape (n, B, K, K)."""
+        rows = []
         for k in range(f.shape[-1]):
             unit = np.zeros_like(f)
             unit[..., k] = 1.0
-            columns.append(self.hessian_product(f, y, unit)[..., k])
-        return np.stack(columns, axis=-1)
+            rows.append(self.hessian_product(f, y, unit))
+        return np.stack(rows, axis=2)
 
     def correct(self, f, y):
         """Largest output (class labels), or every output on its target's side of 0 (target vectors)."""

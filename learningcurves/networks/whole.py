@@ -1,6 +1,7 @@
 """Slope through chosen parameters or a whole network: matrix-free curvature products, honest about non-convexity."""
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -204,7 +205,9 @@ def network_slope(
         )
         _check_deterministic(system)
         _prepare_targets(system, at)
-        slope = _solve(system, at, rtol, max_steps)
+        with warnings.catch_warnings():  # torch's own, when it first loads its forward derivatives
+            warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
+            slope = _solve(system, at, rtol, max_steps)
         if not verify:
             return slope
         fields = {k: v for k, v in vars(slope).items() if k != "refit"}

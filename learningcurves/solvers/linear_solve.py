@@ -201,11 +201,11 @@ def cheap_inverse(system: SmoothSystem, scores, weights, rhs):
     """`Identity` where plain conjugate gradients beat a factor, else None; decided by a few steps of them.
 
     A factor costs about as much as P / 8 products, in practice half of that, and an answer to twelve digits takes
-    some six runs of the length tried here.
+    some four to six runs of the length tried here.
     """
     if system.single is None or not system.fits_factor or system.basis is not None:
         return None
-    steps = system.n_parameters * system.n_outputs // 60
+    steps = 5 + system.n_parameters * system.n_outputs // 40
     norm = np.sqrt(_dot(rhs, rhs))[None, :, None]
     inner = system.curvature(scores, weights, single=True)
     start = (rhs / np.where(norm > 0, norm, 1.0)).astype(np.float32)

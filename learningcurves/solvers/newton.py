@@ -9,7 +9,8 @@ from learningcurves.solvers.certificate import gradient_scale, relative_gradient
 from learningcurves.solvers.linear_solve import INNER_RTOL, conjugate_gradients, preconditioner, refined_solve
 from learningcurves.solvers.smooth import SmoothSystem
 
-TOLERANCE = 1e-12  # relative gradient aimed at
+TOLERANCE = 1e-14  # relative gradient aimed at: at weak regularisation 1e-12 leaves 1e-4 of a slope
+ENOUGH = 1e-12  # relative gradient below which a step without progress ends the search
 ACCEPTED = 1e-9  # relative gradient above which a fit counts as failed
 PATIENCE = 8  # conjugate-gradient steps after which a fresh factor is cheaper than a stale one
 
@@ -50,9 +51,12 @@ def newton(system: SmoothSystem, theta, beta, *, inverse=None, tol=TOLERANCE, ma
             break
         improving = residual < 0.5 * previous
         stalled = 0 if np.any(improving & (residual > tol)) else stalled + 1
-        if stalled >= 2 and np.all(residual <= ACCEPTED * 1e-2):  # at the floor of rounding
+        patience = 1 if np.all(residual <= ENOUGH) else 2
+        if stalled >= patience and np.all(residual <= ACCEPTED * 1e-2):  # at the floor of rounding
             break
         if stalled >= 8 and np.all(residual <= ACCEPTED):
+            break
+        if stalled >= 20 and not system.loss.convex:  # no minimum in sight, perhaps none at all
             break
         previous = np.minimum(previous, residual)
         fresh = inverse is None or (alone and n_inner > PATIENCE and not fresh)

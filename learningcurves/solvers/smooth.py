@@ -16,6 +16,7 @@ from learningcurves.solvers.losses import LOSSES
 from learningcurves.solvers.objective import Objective, Samples
 
 DENSE_LIMIT = 2_500  # above this many parameters the Hessian is never formed (docs/theory.md, matrix-free solves)
+BLOCKS_LIMIT = 2**24  # numbers of second derivatives of the outputs kept (128 MiB), where they are costly
 SINGLE_LIMIT = 2**30  # bytes of samples above which no copy in single precision is kept
 
 
@@ -246,6 +247,9 @@ class Curvature:
             self.weights = self.weights.astype(dtype, copy=False)
         elif system.n_outputs == 1 and name in LOSSES:
             self.second = (self.weights * system.loss.second(scores, system.y)).astype(dtype, copy=False)
+        self.blocks = None
+        if hasattr(system.loss, "output_hessian") and scores.size * scores.shape[-1] <= BLOCKS_LIMIT:
+            self.blocks = self.weights[..., None] * system.loss.output_hessian(scores, system.y)
         self.penalty, self.dtype = system.penalty.astype(dtype, copy=False), dtype
 
     def __call__(self, vectors):
@@ -259,6 +263,8 @@ class Curvature:
             moved *= self.weights
         elif K == 1 and self.system.loss.name in LOSSES:
             moved *= self.second
+        elif self.blocks is not None:
+            moved = np.einsum("nbkl,nbl->nbk", self.blocks, moved)
         else:
             moved = self.weights * self.system.loss.hessian_product(self.scores, self.system.y, moved)
         out = (self.X.T @ moved.reshape(-1, B * K)).reshape(P, B, K)

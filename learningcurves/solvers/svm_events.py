@@ -51,6 +51,7 @@ class Tracer:
     def __init__(self, kernel: KernelRows, y, rate, solution: DualSolution, *, free_intercept: bool, beta=0.0):
         self.kernel, self.y, self.rate, self.free = kernel, y, rate, free_intercept
         self.rows = MarginRows(kernel)
+        self.top = float(kernel.roots.max(initial=0.0))
         self.n_zero, self.stood = 0, False
         self.load(solution, beta)
 
@@ -58,6 +59,7 @@ class Tracer:
         """Take over a solution at `beta`."""
         self.beta = beta
         self.base = solution.upper - beta * self.rate
+        self.largest = float(solution.upper.max(initial=0.0)) or 1.0
         self.v, self.f, self.b = solution.v.copy(), solution.f.copy(), solution.b
         self.sets = solution.sets.copy()
         self.live = (solution.upper > 0) | (self.rate > 0)
@@ -77,6 +79,7 @@ class Tracer:
         """Compute the part of df that comes from the bounded samples afresh."""
         self.q = np.where(self.sets == UPPER, self.rate * self.y, 0.0)
         self.n_moving = int(np.count_nonzero(self.q))
+        self.push = float(np.linalg.norm(self.q))
         self.h = self.kernel.dot(self.q) if self.n_moving else np.zeros(len(self.y))
 
     def _freeze_dependent(self):
@@ -138,9 +141,7 @@ class Tracer:
 
     def speed_scale(self) -> float:
         """Size of the terms that df is a sum of."""
-        size = np.linalg.norm(self.kernel.roots[self.rows.index] * self.dv) if len(self.rows) else 0.0
-        top = float(self.kernel.roots.max(initial=0.0))
-        return top * float(size + np.linalg.norm(self.kernel.roots * self.q)) + abs(self.db)
+        return self.top**2 * (float(np.sqrt(self.dv @ self.dv)) + self.push) + abs(self.db)
 
     def _noise(self):
         return 64 * EPS * self.speed_scale()
@@ -155,17 +156,17 @@ class Tracer:
         event = self._nearest_event()
         while True:
             length = beta_max - self.beta if event is None else min(event.length, beta_max - self.beta)
-            if not np.isfinite(length) or self.misfit * length <= 1e-13 or not self.refine():
+            if not np.isfinite(length) or self.misfit * length <= 1e-12 or not self.refine():
                 return event
             event = self._nearest_event()
 
     def _nearest_event(self):
         slack = self.signed * self.f - self.side
         speed = self.signed * self.df
-        closing = speed < 0
-        if self._ties(slack):  # a sample on the margin that does not move is no event; rounding must not make it one
-            closing &= ~((slack <= TIE) & (speed >= -self._noise()))
-        lengths = margin_lengths(slack, np.where(closing, speed, 0.0))
+        close = (slack <= TIE) & (self.side != 0)
+        if close.any():  # a sample on the margin that does not move is no event; rounding must not make it one
+            speed[close & (speed >= -self._noise())] = 0.0
+        lengths = margin_lengths(slack, speed)
         entering = int(np.argmin(lengths))
         length, position, target = float(lengths[entering]), -1, MARGIN
         leaving, inside = None, self._leaving()
@@ -179,9 +180,6 @@ class Tracer:
             return None
         sample = int(self.rows.index[position]) if position >= 0 else entering
         return Event(length, sample, position, target)
-
-    def _ties(self, slack):
-        return bool(np.any((slack <= TIE) & (self.side != 0)))
 
     def _inside_lengths(self):
         S = self.rows.index
@@ -210,7 +208,7 @@ class Tracer:
         """Whether nothing moves by more than rounding within `length`: the events at its ends are one tie."""
         if length <= ZERO_LENGTH:
             return True
-        size = float(self.base.max(initial=0.0)) or 1.0
+        size = self.largest
         weights = float(np.abs(self.dv).max(initial=0.0)) / size
         return length * max(float(np.abs(self.df).max(initial=0.0)), weights) <= TIE
 
@@ -246,6 +244,7 @@ class Tracer:
             self.q[sample] = speed if target == UPPER else 0.0
             self.h = self.h + change * self._row(sample)
             self.n_moving += 1 if target == UPPER else -1
+            self.push = float(np.sqrt(self.q @ self.q))
             if self.n_moving == 0:  # no rest of rounding may keep the path moving
                 self.h = np.zeros(len(self.y))
         self.sets[sample] = target
@@ -329,8 +328,7 @@ class Tracer:
 
     def rounding(self) -> float:
         """Violations below this are rounding of f."""
-        roots = self.kernel.roots
-        return 16 * EPS * (float(roots.max(initial=0.0)) * float(np.linalg.norm(roots * self.v)) + abs(self.b))
+        return 16 * EPS * (self.top * float(np.linalg.norm(self.kernel.roots * self.v)) + abs(self.b))
 
     def opens(self, event) -> bool:
         """Whether the optimal intercepts ahead, before `event`, form an interval."""
