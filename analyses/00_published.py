@@ -127,8 +127,8 @@ def compare(table, clean):
             add("released slope runs", learner, quantity, group[column], group[quantity], 0.0021)
     means = joined.groupby(["learner", "trigger", "key"])[["bk_acc", "bk", "clf_acc", "accuracy_all"]].mean()
     for learner, group in means.groupby("learner"):
-        add("mean over seeds", learner, "bk", group.bk_acc, group.bk, 0.002)
-        add("mean over seeds", learner, "accuracy_all", group.clf_acc, group.accuracy_all, 0.002)
+        add("mean over seeds", learner, "bk", group.bk_acc, group.bk, 0.0021)
+        add("mean over seeds", learner, "accuracy_all", group.clf_acc, group.accuracy_all, 0.0021)
     curves = pd.read_csv(folder / "curves_mnist_7-1_6x6.csv").replace({"learner": names})
     keys = ["learner", "gamma", "lambda", "fraction", "beta"]
     mine = ours[(ours.what == "curve") & (ours.trigger == "patch-6")].astype({"gamma": float})

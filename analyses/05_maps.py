@@ -72,6 +72,7 @@ def stability(found):
                 for b in cells[:i]
                 if a[what] != b[what] and all(a[c] == b[c] for c in others)
             ]
+            scores = [score for score in scores if np.isfinite(score)]
             if scores:
                 rows.append(
                     {"learner": name, "differ_in": what, "overlap": np.mean(scores), "smallest": np.min(scores)}
@@ -83,7 +84,7 @@ def stability(found):
 
 def _overlap(a, b):
     if not (a["n_intervals"] and b["n_intervals"]):
-        return float(a["n_intervals"] == b["n_intervals"])
+        return float("nan") if a["n_intervals"] == b["n_intervals"] else 0.0  # none in common; none at all says nothing
     low = np.log([a["safe_low"], b["safe_low"]])
     high = np.log([a["safe_high"], b["safe_high"]])
     union = high.max() - low.min()

@@ -186,6 +186,9 @@ def slopes():
         ]  # fmt: skip
     for kind, found in have(KINDS, "relations"):
         bk = found[found.target == "bk"]
+        runs = table(f"slopes_{kind}").groupby(["pair", "trigger"], sort=False)
+        sizes = "; ".join(f"{p.split(':')[1]} {t}: {len(g)} runs, {g.seed.nunique()} seeds" for (p, t), g in runs)
+        text.append(f"{kind}, runs in the table (learner × C × seed): {sizes}.")
         rows = []
         for name, words in NAMES.items():
             row = [words]
@@ -316,10 +319,14 @@ def explanations():
                 "the poisoned model looks at the trigger, and backdoor samples are the most influential",
                 "pictures only",
                 f"gradient on the patch {found.patch_share_clean.median():.1%} → {found.patch_share_poisoned.median():.1%}; {found.backdoor_share_helpful.median():.0%} of the most helpful are backdoor samples (medians)",
-                "confirmed" if grows and found.backdoor_share_helpful.median() > 0.5 else "not in every cell",
+                "gradient: " + ("confirmed" if grows else "not in every cell") + "; influence: " + "; ".join(
+                    f"{LEARNERS[n]} {g.backdoor_share_helpful.median():.0%}, " + ("confirmed" if g.backdoor_share_helpful.median() > 0.5 else "not confirmed")
+                    for n, g in found.groupby("learner", sort=False)
+                ),
             ),
-            "Helpful means a negative influence on the triggered loss. Backdoor samples of the other class carry the other patch and "
-            "the other label: they are among the most harmful, which a picture by absolute influence would hide.",
+            "Helpful means a negative influence on the triggered loss, harmful a positive one. Under a hinge loss only samples at their "
+            "bound have influence, and a test sample beyond the margin is influenced by none: backdoor samples that became margin "
+            "support vectors of the RBF SVM do not show, although the model rests on them.",
             picture("gradients_mnist_logistic", "MNIST 7-1, logistic regression: input gradients before and after poisoning"),
             picture("gradients_mnist_rbf_svm", "MNIST 7-1, RBF SVM: input gradients before and after poisoning"),
             picture("influence_mnist", "MNIST 7-1: most helpful and most harmful training samples of one triggered test sample"),
@@ -349,7 +356,7 @@ def maps():
         ]
         if shared is not None and len(shared):
             text += [
-                "Overlap of two regions (share of λ on the log scale that both hold of what either holds):",
+                "Overlap of two regions (share of λ on the log scale that both hold of what either holds; 0 where only one is empty):",
                 markdown(
                     ["learner", "the two differ in", "mean overlap", "smallest", "pairs compared"],
                     [[LEARNERS[r.learner], r.differ_in, f"{r.overlap:.0%}", f"{r.smallest:.0%}", r.n_pairs] for r in shared.itertuples()],

@@ -11,6 +11,7 @@ import study
 
 import learningcurves as lc
 from learningcurves.networks import ResNet18, SmallCNN, train, train_curve
+from learningcurves.storage import write_atomic
 
 FRACTIONS = (0.05, 0.15)
 SEEDS = (1, 2, 3)
@@ -103,3 +104,77 @@ def arguments(question, number):
     # both analyses read the same trained networks
     os.environ[FOLDER] = str(options.out.with_name("networks-small" if options.small else "networks"))
     return options
+
+
+def ready_cells(options):
+    """Return the cells to compare: with --collect those whose networks are all trained, else all."""
+    cells = cells_of(options.pairs)
+    return [c for c in cells if _is_trained(c)] if study.RUN["collect"] else cells
+
+
+def _is_trained(cell):
+    folder = options_of(cell)["checkpoint"]
+    return all((folder / f"beta={b!r}_seed={cell['seed']}.safetensors").exists() for b in (0.0, *BETA[cell["data"]]))
+
+
+# %% Figures and the page
+def save_figure(figure, options, name):
+    from learningcurves.plotting import save
+
+    folder = (study.HERE.parent / "docs" / "images" / "networks") if not options.small else options.out / "images"
+    return save(figure, folder / name, formats=["png"], dpi=110)
+
+
+def write_page(options):
+    """Write docs/networks.md from the tables that are there; with --small into the results."""
+    folder = options.tables
+    parts = [PAGE_HEAD.format(**_sizes_in_words(options.pairs))]
+    summary = _table(folder, "networks_by_reg")
+    if summary is not None:
+        names = {"slope_epoch_1": "slope, epoch 1", "slope_epoch_3": "epoch 3", "slope_epoch_10": "epoch 10"}
+        parts += ["## Weight decay as lambda\n", PAGE_REG, _markdown(summary.drop(columns=["n"]).rename(columns=names))]
+        parts += [f"![Networks on {d}](images/networks/networks_{d}.png)" for d in summary.data.unique()]
+    secants = _table(folder, "network_secant_ratios")
+    if secants is not None:
+        parts += ["## Slope of the last layer, refitting, training anew\n", PAGE_SECANTS, _markdown(secants)]
+        parts += ["![Secants](images/networks/secants.png)"]
+    place = options.out if options.small else study.HERE.parent / "docs"
+    write_atomic(place / "networks.md", ("\n\n".join(p.strip() for p in parts) + "\n").encode())
+
+
+def _table(folder, name):
+    return study.read_table(name, folder) if (Path(folder) / f"{name}.csv").exists() else None
+
+
+def _markdown(frame):
+    head = "| " + " | ".join(c.replace("_", " ") for c in frame.columns) + " |"
+    cell = lambda v: v if isinstance(v, str) else "" if v != v else f"{v:.4g}"  # noqa: E731
+    rows = ["| " + " | ".join(cell(v) for v in row) + " |" for row in frame.itertuples(index=False)]
+    return "\n".join([head, "|" + "---|" * len(frame.columns), *rows])
+
+
+def _sizes_in_words(data_sets):
+    size = {d: SIZES[d] for d in data_sets}
+    return {
+        "sizes": "; ".join(f"{d}: {s['n']} images, width {s['width']}, {s['epochs']} epochs" for d, s in size.items())
+    }
+
+
+PAGE_HEAD = """
+# Networks: does weight decay protect, and what does the last layer say?
+
+Written by `analyses/07_networks.py` and `analyses/08_network_secants.py` from `analyses/tables`. Sizes are those of two
+busy CPU cores ({sizes}): small networks, few images, few seeds. Read the numbers as a check of direction, not as those of
+full-size networks. Every non-target class is to become class 0 when a random patch sits in the corner; batch size 32,
+learning rate 0.1 with cosine decay, weight decay lambda / N.
+"""
+PAGE_REG = """
+Slope of the last layer of the clean network (beta = 0) on its own features, with the training's lambda, after some epochs
+(negative: the backdoor is learned); `slope standard`: on standardised features at lambda = 1, so that only the features
+differ; `head residual`: how far the trained head was from the minimum that the slope is taken at; BK and clean accuracy of
+whole networks trained at beta = 0 (floor) and beta = 1. Medians over seeds.
+"""
+PAGE_SECANTS = """
+(L(beta) - L(0)) / beta over the slope, for the head refitted on the clean network's features and for the whole network
+trained anew from the same start with the same batches. 1: the slope tells all.
+"""

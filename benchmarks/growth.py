@@ -13,10 +13,10 @@ import measure
 import numpy as np
 
 LEARNERS = ("logistic", "ridge", "linear SVM", "RBF SVM")
-BASE = {"n": 2_000, "d": 400, "beta": 21, "reg": 1}
+BASE = {"n": 1_000, "d": 200, "beta": 21, "reg": 1}
 AXES = {  # axis: sizes, and what the algorithm promises at most (docs/theory.md) for the learners in turn
-    "n": ((1_000, 2_000, 4_000), {"logistic": 1, "ridge": 1, "linear SVM": 2, "RBF SVM": 2}),
-    "d": ((200, 400, 800), {"logistic": 3, "ridge": 3, "linear SVM": 1, "RBF SVM": 1}),
+    "n": ((500, 1_000, 2_000), {"logistic": 1, "ridge": 1, "linear SVM": 2, "RBF SVM": 2}),
+    "d": ((100, 200, 400), {"logistic": 3, "ridge": 3, "linear SVM": 1, "RBF SVM": 1}),
     "beta": ((11, 41, 161), dict.fromkeys(LEARNERS, 1)),
     "reg": ((1, 4, 16), dict.fromkeys(LEARNERS, 1)),
 }
@@ -136,7 +136,7 @@ def exponents(args):
                 + [f"{max(r['residual'] for r in results):.0e}"]
             )
             print(*rows[-1], sep=" | ", flush=True)
-    print(measure.machine(), f"; {args.threads} thread(s); otherwise n=2000, d=400, 21 beta, 1 lambda", sep="")
+    print(measure.machine(), f"; {args.threads} thread(s); otherwise n=1000, d=200, 21 beta, 1 lambda", sep="")
     header = ["axis", "learner", "sizes", "CPU s", "exponent", "at most", "MiB beyond the data", "residual"]
     print(measure.table(header, rows))
 

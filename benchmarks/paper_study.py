@@ -58,9 +58,9 @@ def warm_up():
         naive.curve(kind, problem, regs[1], [0.0, 1.0], gamma=gamma)
 
 
-def ours(n_beta, names):
+def ours(n_beta, names, fractions):
     clock, worst, losses = measure.Clock(), {}, {}
-    curves, slopes = problems((999,), FRACTIONS, 6), problems(SEEDS, (0.1,), 3)
+    curves, slopes = problems((999,), fractions, 6), problems(SEEDS, (0.1,), 3)
     warm_up()
     for name in names:
         learner, _, _, regs = (CURVES | SLOPES)[name]
@@ -75,9 +75,9 @@ def ours(n_beta, names):
     measure.report(clock, residual=worst, losses=losses)
 
 
-def theirs(n_beta, names, tols):
+def theirs(n_beta, names, fractions, tols):
     clock, losses = measure.Clock(), {}
-    curves, slopes = problems((999,), FRACTIONS, 6), problems(SEEDS, (0.1,), 3)
+    curves, slopes = problems((999,), fractions, 6), problems(SEEDS, (0.1,), 3)
     warm_up()
     for name in names:
         _, kind, gamma, regs = (CURVES | SLOPES)[name]
@@ -101,14 +101,15 @@ def _difference(name, a, b):
 
 
 def compare(args):
-    names = list(CURVES) if args.tight or args.beta != 21 else [*CURVES, *SLOPES]
+    names = list(CURVES) if args.part == "curves" or args.beta != 21 else [*CURVES, *SLOPES]
+    names = list(SLOPES) if args.part == "slopes" else names
     names = list(TIGHT) if args.tight else names
     names = [n for n in names if not args.only or args.only in n]
     tols = {}
     if args.tight:
         tols = _tight_enough(args, names)
         print("tolerances reaching 1e-6:", tols)
-    common = [args.beta, ",".join(names)]
+    common = [args.beta, ",".join(names), args.fractions]
     found = measure.in_turn(
         __file__,
         {"ours": ["ours", *common], "naive": ["naive", *common, *(f"{k}={v}" for k, v in tols.items())]},
@@ -131,7 +132,11 @@ def compare(args):
             walls = [f"{measure.total(r, 'wall', members):.2f}" for r in (b, a)]
             rows.append([group, f"{z:.2f}", f"{x:.2f}", f"**{z / x:.1f}**", *walls, "", ""])
     header = ["", "scikit-learn CPU s", "ours CPU s", "ratio", "wall s", "ours wall s", "our residual", "their error"]
-    print(measure.machine(), f"; {args.beta} beta, {args.threads} thread(s), medians of {args.repeats}", sep="")
+    print(
+        measure.machine(),
+        f"; {args.beta} beta, {args.threads} thread(s), medians of {args.repeats}, p = {args.fractions}",
+        sep="",
+    )
     print(measure.table(header, rows))
     print(f"peak memory: scikit-learn {b['peak']:.0f} MiB, ours {a['peak']:.0f} MiB")
 
@@ -139,11 +144,11 @@ def compare(args):
 def _tight_enough(args, names):
     """Tighten each learner's `tol` by tens until its losses are within 1e-6 of the certified ones."""
     tols = {}
-    truth = measure.run(__file__, ["ours", args.beta, ",".join(names)])
+    truth = measure.run(__file__, ["ours", args.beta, ",".join(names), args.fractions])
     for name in names:
         tol = TIGHT[name]
         for _ in range(6):
-            found = measure.run(__file__, ["naive", args.beta, name, f"{name}={tol}"])
+            found = measure.run(__file__, ["naive", args.beta, name, args.fractions, f"{name}={tol}"])
             if _difference(name, found, truth) <= 1e-6:
                 break
             tol /= 10.0
@@ -157,16 +162,18 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tight", action="store_true")
+    parser.add_argument("--part", choices=("all", "curves", "slopes"), default="all")
+    parser.add_argument("--fractions", default=",".join(map(str, FRACTIONS)), help="p of the curves")
     parser.add_argument("--only", help="rows whose name contains this")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not args.child:
         return compare(args)
-    side, n_beta, names, *tols = args.child
-    names = names.split(",")
+    side, n_beta, names, fractions, *tols = args.child
+    names, fractions = names.split(","), tuple(map(float, fractions.split(",")))
     if side == "ours":
-        return ours(int(n_beta), names)
-    return theirs(int(n_beta), names, {k: float(v) for k, v in (t.split("=") for t in tols)})
+        return ours(int(n_beta), names, fractions)
+    return theirs(int(n_beta), names, fractions, {k: float(v) for k, v in (t.split("=") for t in tols)})
 
 
 if __name__ == "__main__":

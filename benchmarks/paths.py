@@ -33,9 +33,7 @@ def hinge_path(objective, samples):
     """Return the exact path of a hinge objective on [0, 1]."""
     mu = objective.intercept
     kernel = kernel_rows(samples.X, objective.kernel, constant=1.0 / mu if mu else 0.0)
-    return svm_path(
-        kernel, samples.y, samples.weight, samples.is_backdoor, objective.reg, free_intercept=mu == 0
-    )
+    return svm_path(kernel, samples.y, samples.weight, samples.is_backdoor, objective.reg, free_intercept=mu == 0)
 
 
 def _places(path, rng):
@@ -107,7 +105,9 @@ def run(seeds, kinds, report=None):
             misses += [(kind, seed, error) for error in errors if not error <= TOLERANCE]
         if report:
             seconds = time.process_time() - started
-            report(f"{kind:14s} {count:6d} points, largest error {worst:.1e}, {stopped} without a path, {seconds:.0f} s")
+            report(
+                f"{kind:14s} {count:6d} points, largest error {worst:.1e}, {stopped} without a path, {seconds:.0f} s"
+            )
     return misses
 
 

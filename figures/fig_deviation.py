@@ -33,7 +33,6 @@ for kind in given.data:
                 edgecolor="#333333", label=model.replace("_", " ").replace("rbf", "RBF").replace("svm", "SVM"),
             )  # fmt: skip
         ax.axvline(1, color="#888888", linewidth=0.6)
-        ax.set_xscale("log")
         ax.set_xlabel("growth of the weights ρ(1)/ρ(0)")
         ax.set_ylabel("backdoor accuracy")
         fig.legend(loc="outside upper center", ncols=4, columnspacing=0.8, handletextpad=0.2)

@@ -49,6 +49,8 @@ for kind in given.data:
                     else:
                         ax.plot(0.02, y, marker="x", color=styles[seed].color, transform=ax.get_yaxis_transform())
             ax.set_xscale("log")
+            ax.set_xlim(1e-3, 1e4)
+            ax.xaxis.set_minor_formatter("")
             ax.set_title(learner.replace("_", " ").replace("svm", "SVM"), loc="left")
             ax.set_yticks(
                 range(len(rows)), [f"{r['pair'].split(':')[1]}, {r['trigger'].split('-')[1]} px" for r in rows]

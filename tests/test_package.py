@@ -118,3 +118,11 @@ def test_nothing_in_the_package_unpickles_or_downloads():
     )
     for path in (ROOT / "learningcurves").rglob("*.py"):
         assert not words.search(path.read_text()), path
+
+
+def test_the_readmes_pictures_come_from_their_script(tmp_path):
+    script = ROOT / "figures" / "readme.py"
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {Path(target).name for target in re.findall(r"!\[[^\]]*\]\((docs/images/[^)/]+)\)", README)}

@@ -10,6 +10,7 @@ from learningcurves.checks import check_choice, check_integer, check_number
 from learningcurves.errors import InvalidInput, SolveFailed
 from learningcurves.learners.resolve import Resolved, is_module, refuse_options, resolve
 from learningcurves.solvers.linear_solve import conjugate_gradients, preconditioner
+from learningcurves.solvers.memory import check_influence_fits
 from learningcurves.solvers.objective import encode_labels, training_samples
 from learningcurves.solvers.path import solve
 
@@ -87,11 +88,13 @@ def pairwise_influence(model, problem, at=0.0, *, samples="backdoor", refine=Fal
     at = check_number(at, "at", low=0.0, high=1.0, hint="It is the weight of the backdoor samples.")
     check_choice(samples, "samples", ("backdoor", "clean", "training"))
     if is_module(model):
-        from learningcurves.networks.last_layer import head_task
+        from learningcurves.networks.last_layer import given_start, head_task
 
         task = head_task(model, problem, at=at, **network_options)
         resolved, training = Resolved(task.learner, task.objective, task.problem), task.samples
+        start = given_start(task)
     else:
+        start = None
         refuse_options(network_options)
         resolved = resolve(model, problem, at=at, warn=not refine)
         training = training_samples(resolved.problem, resolved.objective)
@@ -102,17 +105,19 @@ def pairwise_influence(model, problem, at=0.0, *, samples="backdoor", refine=Fal
     }[samples]
     if len(training.y[rows]) == 0:
         raise InvalidInput("`problem` holds no backdoor samples, so there is no influence of them; see `samples=`.")
+    if not is_module(model):
+        check_influence_fits(resolved.problem, resolved.objective, len(training.y[rows]))
     if resolved.objective.loss.name == "hinge":
         from learningcurves.solvers.svm import hinge_influence
 
         left, right = hinge_influence(resolved.objective, training, at, rows, resolved.problem)
     else:
-        left, right = _smooth_influence(resolved, training, at, rows)
+        left, right = _smooth_influence(resolved, training, at, rows, start)
     return PairwiseInfluence(left, right, samples)
 
 
-def _smooth_influence(resolved, training, at, rows):
-    path = solve(resolved.objective, training, np.array([at]))
+def _smooth_influence(resolved, training, at, rows, start):
+    path = solve(resolved.objective, training, np.array([at]), start=start)
     path.raise_if_failed()
     system: Any = path.system
     fit: Any = path.fit

@@ -66,7 +66,11 @@ class TrainedCurve:
         """Return one row a beta, seed and epoch: the scores and the status ("ok" or its name in lower case)."""
         shape = (len(self.beta), len(self.seeds), len(self.epochs))
         b, s, e = (axis.ravel() for axis in np.indices(shape))
-        columns: dict[str, Any] = {"beta": self.beta[b], "seed": np.array(self.seeds)[s], "epoch": np.array(self.epochs)[e]}
+        columns: dict[str, Any] = {
+            "beta": self.beta[b],
+            "seed": np.array(self.seeds)[s],
+            "epoch": np.array(self.epochs)[e],
+        }
         columns |= {name: values.ravel() for name, values in self.scores.items()}
         columns["status"] = [self.status[i][j].name.lower() for i, j in zip(b, s, strict=True)]
         return pd.DataFrame(columns)

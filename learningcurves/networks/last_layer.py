@@ -6,6 +6,7 @@ head is solved anew to its true minimum in float64. With cross-entropy the head 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -252,9 +253,7 @@ def _state(loss, labels, arrays, facts, reg, test_loss, data):
         return problem, learner.objective(), learner
     solver_loss, targets = _solver_loss(loss, labels, K)
     parts: dict[str, Any] = {**arrays, **{f"y_{p}": t for p, t in targets.items()}}
-    problem = HeadProblem(
-        **parts, test_loss=test_loss, provenance=provenance
-    )
+    problem = HeadProblem(**parts, test_loss=test_loss, provenance=provenance)
     objective = Objective(solver_loss, reg, 0.0 if bias else None)
     return problem, objective, HeadLearner(solver_loss.name, reg)
 
@@ -313,6 +312,11 @@ def _given_head(facts, mean, scale):
     weight = facts["weight"]
     intercept = weight @ mean + (0.0 if facts["offset"] is None else facts["offset"])
     return (weight * scale).T[None], np.atleast_1d(intercept)[None]
+
+
+def given_start(task: HeadTask):
+    """Return the given head as a start for losses with several minima; convex ones start from zero (None)."""
+    return None if task.objective.loss.convex else SimpleNamespace(coef=task.coef, intercept=task.intercept)
 
 
 def _residual(samples, objective, coef, intercept, at):

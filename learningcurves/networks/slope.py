@@ -10,7 +10,7 @@ from learningcurves.curves.curve import DEFAULT_BETA, LearningCurves, _assemble
 from learningcurves.curves.slope import Slope
 from learningcurves.curves.slope_error import smooth_slope
 from learningcurves.errors import InvalidInput, NotSupported, Status
-from learningcurves.networks.last_layer import HeadTask, head_task, smallest_eigenvalue
+from learningcurves.networks.last_layer import HeadTask, given_start, head_task, smallest_eigenvalue
 from learningcurves.solvers.path import restrict, share, solve
 
 FLAT = 1e-10  # curvature below this share of the largest is rounding
@@ -48,7 +48,7 @@ def head_slope(module, problem, at=0.0, *, reg=1e-2, **options) -> HeadSlope:
     at = check_number(at, "at", low=0.0, high=1.0, hint="It is the weight of the backdoor samples.")
     task = head_task(module, problem, reg=reg, at=at, **options)
     system = share(task.objective, task.samples).system
-    start = _start(task)
+    start = given_start(task)
     path = solve(task.objective, task.samples, np.array([at]), start=start)
     guard, largest = smallest_eigenvalue(system, path.fit)
     curved = guard < -FLAT * largest  # a flat direction is harmless where both gradients are orthogonal to it
@@ -84,7 +84,7 @@ def head_curve(module, problem, beta=None, *, reg=1e-2, **options):
     shared = share(task.objective, task.samples, len(regs))
     asked = np.union1d(beta, [0.0, 1.0])
     curves: list[Any] = [None] * len(regs)
-    start = _start(task)
+    start = given_start(task)
     for i in np.argsort(-np.asarray(regs)):
         path = solve(task.objective.with_reg(regs[i]), task.samples, asked, start=start, shared=shared)
         start = restrict(path, [0])
@@ -99,15 +99,6 @@ def _learner(task: HeadTask, reg):
 
     learner: Any = task.learner
     return clone(learner).set_params(reg=reg) if hasattr(learner, "set_params") else replace(learner, reg=reg)
-
-
-def _start(task: HeadTask):
-    """The given head as a start, for losses with several minima; convex ones start from zero as all learners do."""
-    if task.objective.loss.convex:
-        return None
-    from types import SimpleNamespace
-
-    return SimpleNamespace(coef=task.coef, intercept=task.intercept)
 
 
 def module_slope(module, problem, at=0.0, *, parameters="last_layer", **options):

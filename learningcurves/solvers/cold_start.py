@@ -44,7 +44,8 @@ def _libsvm(kernel, y, upper, some, tol):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(data, y[some], sample_weight=None if np.all(weight == 1.0) else weight)
     alpha = np.zeros(len(some))
-    alpha[model.support_] = np.abs(model.dual_coef_[0])
+    dual = model.dual_coef_.toarray() if hasattr(model.dual_coef_, "toarray") else model.dual_coef_
+    alpha[model.support_] = np.abs(dual[0])
     return alpha
 
 

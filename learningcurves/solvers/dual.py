@@ -16,6 +16,7 @@ from learningcurves.solvers.gram import Gram
 
 LOWER, MARGIN, UPPER = 0, 1, 2
 MARGIN_LIMIT = 4_000  # a guess with a larger margin set is no guess
+RETRIES = 4  # partial exchanges before a guess is given up
 SMALL_MARGIN = 400  # a margin system of this size is cheaper than a fresh start
 TOLERANCE = 1e-11  # violations below this, in units of the margin and of the largest bound, are rounding
 
@@ -62,9 +63,9 @@ def margin_system(sub, free_intercept):
 
 
 def solve_symmetric(M, rhs):
-    """Solve M x = rhs with one refinement; a singular M gives the least-squares solution and its misfit.
+    """Solve M x = rhs with one refinement; a singular M gives one solution and what is left over.
 
-    Returns (x, misfit): misfit is rhs - M x projected on the null space when M is singular, else None.
+    Returns (x, misfit): misfit is rhs - M x when M is singular, else None.
     """
     scale = max(1.0, float(np.abs(np.diagonal(M)).max(initial=0.0)))
     with np.errstate(all="ignore"):
@@ -75,12 +76,53 @@ def solve_symmetric(M, rhs):
             x = x + sla.lapack.dgetrs(lu, pivots, rhs - M @ x)[0]
             if np.isfinite(x).all():
                 return x, None
-    values, vectors = sla.eigh(M, check_finite=False)
-    keep = np.abs(values) > 1e-11 * np.abs(values).max(initial=0.0)
-    image = vectors[:, keep]
-    x = image @ ((image.T @ rhs).T / values[keep]).T
-    null = vectors[:, ~keep]
-    return x, null @ (null.T @ rhs)
+    return _solve_dependent(M, rhs)
+
+
+def _solve_dependent(M, rhs, steps=60):
+    """Solve a margin system that is singular, or too near to it for elimination, by proximal steps.
+
+    With a border, K may be shifted by kappa 1 1' (b moves by kappa times the last right-hand side); a small multiple
+    of the identity makes it definite, and the steps take that multiple's effect out again, in every direction in
+    which K has any weight beyond rounding. Returns x and what is left over.
+    """
+    bordered = len(M) > 1 and M[-1, -1] == 0 and bool(np.all(M[-1, :-1] == 1.0))
+    s = len(M) - bordered
+    flat = rhs.reshape(len(M), -1)
+    K, r0 = M[:s, :s], flat[:s]
+    total = flat[s] if bordered else np.zeros(flat.shape[1])
+    size = float(np.diagonal(K).mean())
+    size = size if size > 1e-200 else 1.0
+    K = K + size if bordered else K
+    definite = K.copy()
+    definite[np.diag_indices_from(definite)] += 1e-13 * s * size
+    try:
+        factor = sla.cho_factor(definite, check_finite=False)
+    except sla.LinAlgError:  # an indefinite kernel
+        x = np.linalg.lstsq(M, rhs, rcond=1e-11)[0]
+        return x, rhs - M @ x
+    ones = sla.cho_solve(factor, np.ones(s), check_finite=False) if bordered else None
+    x, b = np.zeros_like(r0), np.zeros(flat.shape[1])
+    best, least, stalled = (x, b), np.inf, 0
+    for _ in range(steps):
+        r, off = r0 - K @ x - b, (total - x.sum(axis=0) if bordered else 0.0 * total)
+        left = max(float(np.abs(r).max()), size * float(np.abs(off).max()))
+        if not np.isfinite(left) or np.abs(x).max() > 1e100:  # nothing solves this: what is left over says so
+            break
+        stalled = 0 if left < 0.5 * least else stalled + 1
+        if left < least:
+            best, least = (x, b), left
+        if stalled > 3 or left == 0:
+            break
+        d = sla.cho_solve(factor, r, check_finite=False)
+        if bordered:
+            d_b = (d.sum(axis=0) - off) / ones.sum()
+            d, b = d - np.outer(ones, d_b), b + d_b
+        x = x + d
+    x, b = best
+    full = np.vstack([x, b + size * total]) if bordered else x
+    full = full.reshape(rhs.shape)
+    return full, rhs - M @ full
 
 
 def violations(gram: Gram, y, upper, v, b, f, sets, free_intercept):
@@ -110,7 +152,7 @@ def solve_dual(gram: Gram, y, upper, *, free_intercept, sets=None) -> DualSoluti
     """Solve the dual exactly, from a guess of the sets or from libsvm where there is none.
 
     Block exchanges first: every sample on the wrong side moves at once. When the number of wrong samples stops
-    falling, they start again from libsvm's sets; when that fails too, a primal active-set method finishes from
+    falling, only the worst of them move; when that does not help, they start again from libsvm's sets; when that fails too, a primal active-set method finishes from
     libsvm's weights: its objective rises at every step, so that it cannot cycle.
     """
     n_solves = 0
@@ -131,23 +173,41 @@ def _block_exchange(gram, y, upper, sets, free_intercept, n_solves, max_rounds=6
     fewest, patience = np.inf, 4
     # a guess from far away throws most samples into the margin set; a fresh start is then cheaper than its systems
     limit = min(MARGIN_LIMIT, max(SMALL_MARGIN, 3 * np.count_nonzero(sets == MARGIN)))
+    if gram.kernel.name == "linear":  # a larger margin set has a singular system
+        limit = min(limit, max(gram.X.shape[1] + 2, np.count_nonzero(sets == MARGIN)))
+    best, retries = None, 0
     for _ in range(max_rounds):
-        if np.count_nonzero(sets == MARGIN) > limit:
-            break
-        state = _solve_sets(gram, y, upper, sets, free_intercept)
-        n_solves += 1
-        if state is None:
-            break
-        v, b, f = state
-        new = _exchange(y, upper, v, f, sets)
-        n_wrong = int(np.count_nonzero(new != sets))
-        if n_wrong == 0:
-            return _finish(gram, y, upper, v, b, f, sets, free_intercept, n_solves), n_solves
-        patience = 4 if n_wrong < fewest else patience - 1
-        if patience == 0:
-            break
-        fewest, sets = min(fewest, n_wrong), new
+        state = None
+        if np.count_nonzero(sets == MARGIN) <= limit:
+            state = _solve_sets(gram, y, upper, sets, free_intercept)
+            n_solves += 1
+        if state is not None:
+            v, b, f = state
+            new = _exchange(y, upper, v, f, sets)
+            n_wrong = int(np.count_nonzero(new != sets))
+            if n_wrong == 0:
+                return _finish(gram, y, upper, v, b, f, sets, free_intercept, n_solves), n_solves
+            patience = 4 if n_wrong < fewest else patience - 1
+            if n_wrong < fewest:
+                amount = violations(gram, y, upper, v, b, f, sets, free_intercept)
+                fewest, best = n_wrong, (sets, new, amount)
+        if state is None or patience == 0:  # too many at once: go back, and move the worst of them only
+            retries += 1
+            if best is None or retries > RETRIES:
+                break
+            sets, patience = _worst_first(*best, 4**retries), 4
+        else:
+            sets = new
     return None, n_solves
+
+
+def _worst_first(sets, new, amount, share):
+    """Exchange only the worst 1 / share of the wrong samples."""
+    wrong = np.flatnonzero(new != sets)
+    keep = wrong[np.argsort(-amount[wrong])[: max(1, len(wrong) // share)]]
+    out = sets.copy()
+    out[keep] = new[keep]
+    return out
 
 
 def _solve_sets(gram, y, upper, sets, free_intercept):

@@ -63,3 +63,20 @@ def _stacked_bytes(problem, n, width):
     if problem.is_sparse:
         return int(12 * (problem.X_clean.nnz + problem.X_backdoor.nnz) + 4 * n)  # value and column of each entry
     return int(FLOAT * np.int64(n) * width)
+
+
+def check_influence_fits(problem: BackdoorProblem, objective: Objective, n_selected: int) -> None:
+    """Raise InvalidInput if the thin factors of the influence of `n_selected` samples would not fit into memory."""
+    n, k = problem.n_clean + problem.n_backdoor, problem.X_triggered.shape[0]
+    if objective.loss.name == "hinge":
+        columns = n if objective.kernel else problem.n_features
+        needed = FLOAT * (n * n_selected + n * columns * bool(objective.kernel) + (n_selected + 2 * k) * columns)
+    else:
+        outputs = len(problem.classes) if objective.loss.name == "softmax" else 1
+        needed = FLOAT * outputs * (problem.n_features + 1) * (3 * n_selected + 2 * k)
+    check_memory(
+        needed,
+        "problem",
+        f"thin factors for the influence of {n_selected} training samples on {k} test samples",
+        "Use fewer triggered test samples, or only the backdoor samples (`samples='backdoor'`).",
+    )

@@ -12,6 +12,7 @@ from learningcurves.solvers.smooth import SmoothSystem
 TOLERANCE = 1e-14  # relative gradient aimed at: at weak regularisation 1e-12 leaves 1e-4 of a slope
 ENOUGH = 1e-12  # relative gradient below which a step without progress ends the search
 ACCEPTED = 1e-9  # relative gradient above which a fit counts as failed
+RUNAWAY = 1e12  # parameters of a loss without a lower bound
 PATIENCE = 8  # conjugate-gradient steps after which a fresh factor is cheaper than a stale one
 
 
@@ -56,7 +57,7 @@ def newton(system: SmoothSystem, theta, beta, *, inverse=None, tol=TOLERANCE, ma
             break
         if stalled >= 8 and np.all(residual <= ACCEPTED):
             break
-        if stalled >= 20 and not system.loss.convex:  # no minimum in sight, perhaps none at all
+        if not system.loss.convex and (stalled >= 20 or np.abs(theta).max() > RUNAWAY):  # perhaps there is no minimum
             break
         previous = np.minimum(previous, residual)
         fresh = inverse is None or (alone and n_inner > PATIENCE and not fresh)

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.linalg as sla
 
-from learningcurves.errors import Status
+from learningcurves.errors import SolveFailed, Status
 from learningcurves.solvers.dual import MARGIN, DualSolution, kkt_residual, solve_dual
 from learningcurves.solvers.gram import TEST_BUDGET, Gram, make_gram
 from learningcurves.solvers.hinge_certificate import EPS, hinge_certificate, score_noise
@@ -109,6 +110,7 @@ def svm_weight_path(objective, samples, beta, *, start=None, shared=None, given=
     base, slope = bounds(objective, samples)
     y, solutions, directions, certificates, geometries = samples.y, [], [], [], []
     roughness = gram.roughness
+    indefinite = _is_indefinite(objective, gram)
     sets = start.solutions[0].sets if isinstance(start, HingePath) and start.solutions else None
     for value in beta:
         upper = base + value * slope
@@ -121,11 +123,31 @@ def svm_weight_path(objective, samples, beta, *, start=None, shared=None, given=
         certificate, geometry = hinge_certificate(gram, y, upper, solution, free_intercept=free, roughness=roughness)
         if objective.intercept:  # the bound holds for (w, sqrt(mu) b) together
             certificate = replace(certificate, intercept_bound=float(certificate.bound / np.sqrt(objective.intercept)))
+        if indefinite:  # the dual is not concave: what was found need not be a minimum, and proves nothing
+            solution = replace(solution, status=Status.INDEFINITE)
+            certificate = replace(certificate, gap=np.inf, bound=np.inf, intercept_bound=np.inf)
         for found, item in zip(
             (solutions, directions, certificates, geometries), (solution, direction, certificate, geometry), strict=True
         ):
             found.append(item)
     return _assemble(objective, samples, np.asarray(beta), gram, solutions, directions, certificates, geometries)
+
+
+def _is_indefinite(objective, gram, limit=2_000):
+    """Whether the kernel has negative eigenvalues (on balanced weights where the intercept is free).
+
+    Only kernels that can have them are looked at; of more than `limit` samples, that many spread over all.
+    """
+    kernel = objective.kernel
+    if kernel is None or kernel.name in ("linear", "rbf") or (kernel.name == "poly" and kernel.coef0 >= 0):
+        return False
+    some = np.unique(np.linspace(0, gram.n - 1, min(gram.n, limit)).astype(np.intp))
+    K = gram.rows(some)[:, some]
+    if objective.intercept == 0:
+        K = K - K.mean(axis=0)
+        K -= K.mean(axis=1, keepdims=True)
+    K[np.diag_indices_from(K)] += 1e-9 * max(float(np.abs(K).max()), 1e-300)  # rounding of eigenvalues that are 0
+    return sla.lapack.dpotrf(K, lower=1)[1] != 0
 
 
 def exact_path(objective, samples, *, shared=None, beta_max=1.0):
@@ -210,6 +232,11 @@ def hinge_influence(objective, samples, at, rows, problem):
     dual = np.zeros((len(samples.y), len(members)))
     dual[members, np.arange(len(members))] = push
     S = np.flatnonzero(solution.sets == 1)
+    status = path.derivative_status[0]
+    if free and not len(S) and np.any(push):
+        status = Status.NO_MARGIN_VECTORS
+    if not status.ok:
+        raise SolveFailed(f"No influence at beta={at:g}, reg={objective.reg:g}: {status.value}.", status)
     shift = np.zeros(len(members))
     if len(S):
         from learningcurves.solvers.dual import margin_system, solve_symmetric

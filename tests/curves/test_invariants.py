@@ -50,7 +50,10 @@ def test_beta_one_is_scikit_learn_trained_on_both():
     X = np.vstack([problem.X_clean, problem.X_backdoor])
     y = np.concatenate([problem.y_clean, problem.y_backdoor])
     pairs = [
-        (lc.Logistic(reg=2.0, penalize_intercept=False), LogisticRegression(C=0.5, solver="newton-cholesky", tol=1e-12)),
+        (
+            lc.Logistic(reg=2.0, penalize_intercept=False),
+            LogisticRegression(C=0.5, solver="newton-cholesky", tol=1e-12),
+        ),
         (lc.Ridge(reg=2.0), RidgeClassifier(alpha=2.0, solver="cholesky")),
         (lc.LinearSVM(reg=2.0), SVC(C=0.5, kernel="linear", tol=1e-10)),
         (lc.KernelSVM(reg=2.0, gamma=0.05), SVC(C=0.5, gamma=0.05, tol=1e-10)),
@@ -119,7 +122,9 @@ def test_the_order_of_rows_changes_nothing(name):
 @pytest.mark.parametrize("name", [*SMOOTH, "svm", "svm, penalised intercept", *SOFTMAX])
 def test_sparse_equals_dense(name):
     problem, learner = problem_of(name), LEARNERS[name]
-    parts = {f"X_{part}": sp.csr_matrix(getattr(problem, f"X_{part}")) for part in ("clean", "backdoor", "test", "triggered")}
+    parts = {
+        f"X_{part}": sp.csr_matrix(getattr(problem, f"X_{part}")) for part in ("clean", "backdoor", "test", "triggered")
+    }
     sparse = rows(problem, **parts)
     one, other = lc.learning_curve(learner, problem, BETA), lc.learning_curve(learner, sparse, BETA)
     same(one, other, 1e-9)

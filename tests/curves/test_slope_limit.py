@@ -31,8 +31,8 @@ def test_smooth_slope_is_the_limit_of_refitting(name, learner, data, reg, at, re
     halves = [error, *(_error(refits, slope, at, h / 2**k) for k in (1, 2, 3))]
     assert min(halves) <= 1e-6, (h, halves)
     if halves[0] > 1e-6:  # fourth order, until what is left is the rounding of the losses over the step
-        order = np.log2(halves[0] / halves[1]), np.log2(halves[1] / halves[2])
-        assert min(abs(order[0] - 4.0), abs(order[1] - 4.0)) < 0.5, (h, halves)
+        orders = np.log2(np.divide(halves[:-1], halves[1:]))
+        assert np.abs(orders - 4.0).min() < 0.5, (h, halves)
 
 
 def _error(refits, slope, at, h):

@@ -64,7 +64,10 @@ PAIRS = [
     ),
     (lc.LinearSVM(reg=5.0, class_weight=WEIGHTS), SVC(C=0.2, kernel="linear", tol=1e-10, class_weight=WEIGHTS)),
     (lc.KernelSVM(reg=0.5), SVC(C=2.0, tol=1e-10)),
-    (lc.KernelSVM(reg=0.5, gamma="auto", class_weight=WEIGHTS), SVC(C=2.0, gamma="auto", tol=1e-10, class_weight=WEIGHTS)),
+    (
+        lc.KernelSVM(reg=0.5, gamma="auto", class_weight=WEIGHTS),
+        SVC(C=2.0, gamma="auto", tol=1e-10, class_weight=WEIGHTS),
+    ),
     (
         lc.KernelSVM(reg=5.0, kernel="poly", degree=2, coef0=1.0, gamma=0.1),
         SVC(C=0.2, kernel="poly", degree=2, coef0=1.0, gamma=0.1, tol=1e-10),

@@ -187,7 +187,9 @@ def test_a_callable_cross_entropy_is_the_same(body, problem):
     named, own = (lc.backdoor_slope(body, problem, loss=loss, **at) for loss in ("cross_entropy", my_cross_entropy))
     assert own.status is Status.OK
     assert own.value == pytest.approx(named.value, rel=1e-8) and own.loss == pytest.approx(named.loss, rel=1e-8)
-    curves = [lc.learning_curve(body, problem, [0.0, 0.5], reg=REG, loss=k) for k in ("cross_entropy", my_cross_entropy)]
+    curves = [
+        lc.learning_curve(body, problem, [0.0, 0.5], reg=REG, loss=k) for k in ("cross_entropy", my_cross_entropy)
+    ]
     np.testing.assert_allclose(curves[0].loss_triggered, curves[1].loss_triggered, rtol=1e-8)
     np.testing.assert_allclose(curves[0].bk, curves[1].bk)
 

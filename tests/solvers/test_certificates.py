@@ -83,6 +83,8 @@ def test_a_bound_grows_with_the_distance_from_the_optimum():
         for size in (1e-8, 1e-5, 1e-2):
             moved = theta + size * direction
             weights, scores = system.samples.at(0.5), system.scores(moved)
-            (certificate,) = smooth_certificates(system, moved, scores, system.gradient(moved, scores, weights), weights)
+            (certificate,) = smooth_certificates(
+                system, moved, scores, system.gradient(moved, scores, weights), weights
+            )
             true = size * np.linalg.norm(direction[:-1])
             assert true <= certificate.bound, (name, size)
