@@ -57,5 +57,5 @@ if __name__ == "__main__":
     table = study.run(cells(options.pairs), measure, options.out, options.n_jobs)
     for kind in study.kinds(options.pairs):
         part = table[table.pair.map(study.kind_of) == kind]
-        study.write_table(part.drop(columns=["seed"]), options.tables, f"curves_{kind}", digits=4)
+        study.write_table(part.drop(columns=["seed", "rho", "nu"]), options.tables, f"curves_{kind}", digits=4)
         print(kind, finding(part))

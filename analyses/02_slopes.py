@@ -140,7 +140,9 @@ def finding(related):
     bk = related[related.target == "bk"]
     words = []
     for question, group in bk.groupby("question", sort=False):
-        mean = group.groupby("predictor").correlation.mean()
+        mean = group.groupby("predictor").correlation.mean().dropna()
+        if "minus_slope" not in mean:
+            continue  # BK varies in no cell: nothing to predict
         best = mean.abs().idxmax()
         words.append(f"{question}: {best} ({mean[best]:+.2f}; minus slope {mean['minus_slope']:+.2f})")
     return "The best rank correlation with BK, mean over pairs, is " + ", ".join(words) + "."

@@ -67,6 +67,13 @@ def finding(summary):
             f"BK at beta = 1 {low.bk:.2f} -> {high.bk:.2f}, clean accuracy {low.accuracy_clean:.2f} -> "
             f"{high.accuracy_clean:.2f}."
         )
+        kept = group[group.accuracy_clean >= group.accuracy_clean.max() - 0.06]
+        if 1 < len(kept) < len(group):
+            low, high = kept.iloc[0], kept.iloc[-1]
+            words[-1] += (
+                f" Where clean accuracy stays within 0.06 of the best (lambda {low.reg:g} -> {high.reg:g}) the slope goes "
+                f"{low[epoch]:.3g} -> {high[epoch]:.3g} and BK {low.bk:.2f} -> {high.bk:.2f}."
+            )
     return words
 
 
@@ -78,7 +85,7 @@ def draw(table, data):
     last, fractions = table.epoch.max(), sorted(table.fraction.unique())
     regs = sorted(table.reg.unique())
     styles = group_styles([f"λ = {r:g}" for r in regs])
-    made, axes = figure(3, len(fractions), width=PAGE, squeeze=False)
+    made, axes = figure(3, len(fractions), width=PAGE)
     for row, p in zip(axes, fractions, strict=True):
         part = table[table.fraction == p]
         for reg, style in zip(regs, styles.values(), strict=True):
@@ -115,5 +122,6 @@ if __name__ == "__main__":
         nets.save_figure(draw(table, data), options, f"networks_{data}")
     summary = pd.concat(summaries, ignore_index=True)
     study.write_table(summary, options.tables, "networks_by_reg", digits=3)
-    nets.write_page(options)
-    print(*finding(summary), sep="\n")
+    words = finding(summary)
+    nets.write_page(options, "07", words)
+    print(*words, sep="\n")

@@ -63,7 +63,7 @@ def draw(table):
     from learningcurves.plotting.style import PAGE, figure
 
     sets = list(table.data.unique())
-    made, axes = figure(len(sets), 1, width=PAGE if len(sets) > 1 else 0.6 * PAGE, squeeze=False)
+    made, axes = figure(len(sets), 1, width=PAGE if len(sets) > 1 else 0.6 * PAGE)
     for ax, data in zip(axes[0], sets, strict=True):
         part = table[table.data == data]
         part = part.assign(head=part.head_secant / part.slope, network=part.network_secant / part.slope)
@@ -90,5 +90,6 @@ if __name__ == "__main__":
     summary = ratios(table)
     study.write_table(summary, options.tables, "network_secant_ratios", digits=4)
     nets.save_figure(draw(table), options, "secants")
-    nets.write_page(options)
-    print(*finding(summary), sep="\n")
+    words = finding(summary)
+    nets.write_page(options, "08", words)
+    print(*words, sep="\n")

@@ -7,6 +7,7 @@ import os
 from functools import lru_cache, partial
 from pathlib import Path
 
+import pandas as pd
 import study
 
 import learningcurves as lc
@@ -107,9 +108,9 @@ def arguments(question, number):
 
 
 def ready_cells(options):
-    """Return the cells to compare: with --collect those whose networks are all trained, else all."""
+    """Return the cells whose networks are trained already, or all where none is."""
     cells = cells_of(options.pairs)
-    return [c for c in cells if _is_trained(c)] if study.RUN["collect"] else cells
+    return [c for c in cells if _is_trained(c)] or cells
 
 
 def _is_trained(cell):
@@ -125,10 +126,14 @@ def save_figure(figure, options, name):
     return save(figure, folder / name, formats=["png"], dpi=110)
 
 
-def write_page(options):
-    """Write docs/networks.md from the tables that are there; with --small into the results."""
+def write_page(options, number, words):
+    """Write docs/networks.md from the tables that are there, and keep the findings; with --small into the results."""
     folder = options.tables
-    parts = [PAGE_HEAD.format(**_sizes_in_words(options.pairs))]
+    known = _table(folder, "networks_findings")
+    rows = [] if known is None else [r for r in known.to_dict("records") if str(r["analysis"]) != str(int(number))]
+    found = pd.DataFrame(rows + [{"analysis": str(int(number)), "finding": w} for w in words])
+    study.write_table(found.sort_values("analysis", key=lambda a: a.astype(str)), folder, "networks_findings")
+    parts = [PAGE_HEAD.format(**_sizes_in_words(options.pairs)), "\n".join(f"- {w}" for w in found.finding)]
     summary = _table(folder, "networks_by_reg")
     if summary is not None:
         names = {"slope_epoch_1": "slope, epoch 1", "slope_epoch_3": "epoch 3", "slope_epoch_10": "epoch 10"}
@@ -164,8 +169,10 @@ PAGE_HEAD = """
 # Networks: does weight decay protect, and what does the last layer say?
 
 Written by `analyses/07_networks.py` and `analyses/08_network_secants.py` from `analyses/tables`. Sizes are those of two
-busy CPU cores ({sizes}): small networks, few images, few seeds. Read the numbers as a check of direction, not as those of
-full-size networks. Every non-target class is to become class 0 when a random patch sits in the corner; batch size 32,
+busy CPU cores ({sizes}):
+small networks, few images, as many seeds as the table says. Read the numbers as a check of direction, not as those of
+full-size networks. Only the data sets in the tables below were run; the scripts also train ResNet-18 on CIFAR-10 (`SIZES` in
+`analyses/network_study.py`). Every non-target class is to become class 0 when a random patch sits in the corner; batch size 32,
 learning rate 0.1 with cosine decay, weight decay lambda / N.
 """
 PAGE_REG = """

@@ -45,7 +45,7 @@ for kind in given.data:
                         ax.plot(x, floor, color=styles[learner].color, linewidth=0.7, linestyle=":")
                 ax.set_xticks(range(len(values)), [str(v).replace(" ", "\n") for v in values])
                 ax.set_xlabel(WORDS[axis])
-            axes[0, 0].set_ylabel("backdoor accuracy (dotted: floor)")
+            axes[0, 0].set_ylabel("BK (dotted: floor)")
             axes[0, 0].set_ylim(-0.03, 1.03)
             axes[0, 1].set_ylabel("−dL/dβ at β = 0")
             if (part.slope < 0).all():

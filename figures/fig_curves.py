@@ -26,7 +26,7 @@ for kind in given.data:
         part = part[part.trigger == part.trigger.iloc[-1]]
         if learner == "rbf_svm":
             part = part[part.gamma == part.gamma.max()]
-        part = part[part.reg.isin(panels(part))].drop(columns=["gamma", "pair", "trigger", "bound", "rho", "nu"])
+        part = part[part.reg.isin(panels(part))].drop(columns=["gamma", "pair", "trigger", "bound"])
         display = CurveDisplay.from_frame(part, group="fraction", panel="reg", accuracy=True, xscale="symlog")
         draw.save(display, given, f"curves_{kind}_{learner}")
 

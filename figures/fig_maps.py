@@ -56,7 +56,7 @@ for kind in given.data:
                 range(len(rows)), [f"{r['pair'].split(':')[1]}, {r['trigger'].split('-')[1]} px" for r in rows]
             )
         axes[0, 0].invert_yaxis()
-        fig.supxlabel("safe regularisation λ (a cross: none)", fontsize=8)
+        fig.supxlabel("safe regularisation λ (a cross: none; blank: not run)", fontsize=8)
     draw.save(fig, given, f"regions_{kind}")
 
     # %% Finding

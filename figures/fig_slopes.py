@@ -37,6 +37,7 @@ def dots(groups, name, order, xlabel, label):
                 ax.plot(rows.mid, y, linestyle="", marker=styles[pair].marker, color=styles[pair].color, label=pair)
             ax.axvline(0, color="#888888", linewidth=0.6)
             ax.set_xlim(-1.05, 1.05)
+            ax.set_xticks([-1, -0.5, 0, 0.5, 1])
             ax.set_yticks(range(len(order)), [label.get(o, o) for o in order])
             ax.set_title(title, loc="left")
             ax.set_xlabel(xlabel)

@@ -3,6 +3,8 @@
 Running the same command again resumes. The cells are collected with `learningcurves collect`.
 """
 
+from typing import Any
+
 EXAMPLE = """example (grid.toml):
   data = "digits:7-1"
   learner = ["logistic", "ridge"]
@@ -34,7 +36,7 @@ def run(args) -> int:
     """Run the grid; 1 if some cells failed."""
     from learningcurves.grid import run_grid
 
-    found = run_grid(
+    found: Any = run_grid(
         args.grid,
         args.out,
         n_jobs=args.n_jobs,

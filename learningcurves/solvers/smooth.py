@@ -56,7 +56,8 @@ class SmoothSystem:
     X: Any  # array or CSR of shape (N, P)
 
     def __init__(self, samples: Samples, objective: Objective):
-        self.samples, self.objective, self.loss = samples, objective, objective.loss
+        self.samples, self.objective = samples, objective
+        self.loss: Any = objective.loss
         self.y, self.n_outputs = samples.y, samples.n_outputs
         self.n_features = samples.X.shape[1]
         self.has_intercept = objective.intercept is not None
