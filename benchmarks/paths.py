@@ -19,9 +19,8 @@ from references import LD, NoReference, kernel_matrix, reference
 
 import learningcurves as lc
 from learningcurves.errors import SolveFailed
-from learningcurves.solvers.kernel_rows import kernel_rows
 from learningcurves.solvers.objective import training_samples
-from learningcurves.solvers.svm_path import svm_path
+from learningcurves.solvers.svm import exact_path
 
 TOLERANCE = 1e-8
 # rounding the samples alone to float64 moves w by some 4,000 times what the extended precision of the reference does:
@@ -31,9 +30,7 @@ ROUNDING = 4096.0
 
 def hinge_path(objective, samples):
     """Return the exact path of a hinge objective on [0, 1]."""
-    mu = objective.intercept
-    kernel = kernel_rows(samples.X, objective.kernel, constant=1.0 / mu if mu else 0.0)
-    return svm_path(kernel, samples.y, samples.weight, samples.is_backdoor, objective.reg, free_intercept=mu == 0)
+    return exact_path(objective, samples)
 
 
 def _places(path, rng):

@@ -22,7 +22,9 @@ def _need_pyarrow():
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise InvalidInput("parquet needs pyarrow, which is not installed: pip install 'learningcurves[parquet]'.") from None
+        raise InvalidInput(
+            "parquet needs pyarrow, which is not installed: pip install 'learningcurves[parquet]'."
+        ) from None
 
 
 def write_table(frame, path: Path) -> Path:

@@ -171,9 +171,11 @@ def _rounding(system, fit, problem, test, backdoor):
     hessian = float(np.abs(curved) @ (system.row_norms**2 + 1.0)) + float(system.penalty.max())
     growth = np.sqrt(len(curved)) + np.sqrt(system.n_parameters)
     products = np.sqrt(s_t.size) * (size_t * np.linalg.norm(g_b) + size_b * np.linalg.norm(g_t))
-    return float(
-        EPS * (size_t * gradient_b + size_b * gradient_t + 2.0 * growth * hessian * size_t * size_b + 8.0 * products)
-    )
+    energy = np.sqrt(max(0.0, np.vdot(g_t, s_t)) * max(0.0, np.vdot(g_b, s_b)))
+    turn = system.loss.third if np.isfinite(system.loss.third) else 0.0  # rounded scores move the curvature itself
+    turned = 2.0 * turn * growth * float(system.row_norms.max(initial=0.0) + 1.0) * np.linalg.norm(fit.theta) * energy
+    terms = size_t * gradient_b + size_b * gradient_t + 2.0 * growth * hessian * size_t * size_b + 8.0 * products
+    return float(EPS * (terms + turned))
 
 
 def _terms(system, fit, X, scores, y, weights):

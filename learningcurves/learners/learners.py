@@ -103,9 +103,7 @@ class _Learner(ClassifierMixin, BaseEstimator):
     def decision_function(self, X):
         """Scores f(x): shape (n,) for two classes (positive: the second), (n, n_classes) for more."""
         check_is_fitted(self)
-        X = validate_data(
-            self, X, reset=False, accept_sparse="csr" if not self._kernel else False, dtype=np.float64
-        )
+        X = validate_data(self, X, reset=False, accept_sparse="csr" if not self._kernel else False, dtype=np.float64)
         if self._kernel:
             return self.objective_.kernel(X, self.X_fit_) @ self.dual_coef_ + self.intercept_[0]
         scores = X @ self.coef_.T + self.intercept_

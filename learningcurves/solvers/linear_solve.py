@@ -1,4 +1,5 @@
 """Linear solves with the Hessian: a Cholesky factor where it fits, preconditioned conjugate gradients elsewhere."""
+
 from typing import Any
 
 import numpy as np

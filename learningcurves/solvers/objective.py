@@ -34,7 +34,9 @@ class KernelSpec:
         if self.name == "precomputed":
             return np.asarray(A, dtype=np.float64)
         if self.name == "rbf" and not sp.issparse(A):
-            centre = B.mean(axis=0) if len(B) else 0.0  # distances do not change; what they are formed from becomes small
+            centre = (
+                B.mean(axis=0) if len(B) else 0.0
+            )  # distances do not change; what they are formed from becomes small
             A, B = A - centre, B - centre
         inner = np.asarray((A @ B.T).todense()) if sp.issparse(A) else A @ B.T
         if self.name == "linear":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learningcurves.solvers.hinge_path import hinge_direction
+from learningcurves.solvers.hinge_direction import hinge_direction
 from learningcurves.solvers.newton import reg_derivative, solve_columns
 from learningcurves.solvers.path import WeightPath, centre_gauge
 

@@ -3,6 +3,7 @@
 (A + beta Z'Z) theta = a + beta a_z, where A = X_c' S X_c + penalty, Z holds the backdoor rows (times the root of
 their weights). With A = L L', B = L^{-1} Z' and B'B = V diag(sigma) V', everything is rational in beta.
 """
+
 from typing import Any
 
 import numpy as np

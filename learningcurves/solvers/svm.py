@@ -10,7 +10,7 @@ from learningcurves.errors import SolveFailed, Status
 from learningcurves.solvers.dual import MARGIN, DualSolution, kkt_residual, solve_dual
 from learningcurves.solvers.gram import TEST_BUDGET, Gram, make_gram
 from learningcurves.solvers.hinge_certificate import EPS, hinge_certificate, score_noise
-from learningcurves.solvers.hinge_path import follow, hinge_direction
+from learningcurves.solvers.hinge_direction import hinge_direction
 from learningcurves.solvers.objective import KernelSpec, Objective, Samples, encode_labels
 from learningcurves.solvers.path import WeightPath, kernel_product
 
@@ -44,7 +44,9 @@ class HingePath(WeightPath):
         return np.stack([self._noise(v, X, rough, norms) for v in self.dual_coef], axis=1)
 
     def _roughness(self, X):
-        return self.gram.roughness if X is self.samples.X else (self.objective.kernel or KernelSpec("linear")).roughness(X)
+        return (
+            self.gram.roughness if X is self.samples.X else (self.objective.kernel or KernelSpec("linear")).roughness(X)
+        )
 
     def _noise(self, v, X, rough=None, norms=None):
         root = np.sqrt(np.maximum(self.gram.diagonal, 0.0))
@@ -150,13 +152,22 @@ def _is_indefinite(objective, gram, limit=2_000):
     return sla.lapack.dpotrf(K, lower=1)[1] != 0
 
 
-def exact_path(objective, samples, *, shared=None, beta_max=1.0):
-    """Every breakpoint of the path in [0, beta_max] (see `hinge_path.follow`)."""
-    gram = share_kernel(objective, samples).gram if shared is None else shared.gram
-    free = objective.intercept == 0
-    base, slope = bounds(objective, samples)
-    start = solve_dual(gram, samples.y, base, free_intercept=free)
-    return follow(gram, samples.y, base, slope, start, free_intercept=free, beta_max=beta_max)
+def exact_path(objective, samples, *, beta_max=1.0):
+    """Every breakpoint of the path in [0, beta_max], as an `SVMPath`."""
+    from learningcurves.solvers.kernel_rows import kernel_rows
+    from learningcurves.solvers.svm_path import svm_path
+
+    mu = objective.intercept
+    kernel = kernel_rows(samples.X, objective.kernel, constant=1.0 / mu if mu else 0.0)
+    return svm_path(
+        kernel,
+        samples.y,
+        samples.weight,
+        samples.is_backdoor,
+        objective.reg,
+        free_intercept=mu == 0,
+        beta_max=beta_max,
+    )
 
 
 def _assemble(objective, samples, beta, gram, solutions, directions, certificates, geometries) -> HingePath:

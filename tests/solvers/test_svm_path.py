@@ -28,6 +28,7 @@ def test_path_is_what_independent_solves_say(first):
     for seed in range(first, first + 20):
         case, rng = random_case(seed), np.random.default_rng(seed)
         path = path_of(case)
+        assert path.status is Status.OK
         breaks = path.breakpoints
         some = rng.choice(breaks, size=min(2, len(breaks)), replace=False)
         betas = np.clip(np.concatenate([rng.random(2), [0.0, 1.0], some, some - 1e-7, some + 1e-7]), 0.0, 1.0)
