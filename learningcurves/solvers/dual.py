@@ -101,7 +101,7 @@ def _solve_dependent(M, rhs, steps=60):
     except sla.LinAlgError:  # an indefinite kernel
         x = np.linalg.lstsq(M, rhs, rcond=1e-11)[0]
         return x, rhs - M @ x
-    ones = sla.cho_solve(factor, np.ones(s), check_finite=False) if bordered else None
+    ones = sla.cho_solve(factor, np.ones(s), check_finite=False) if bordered else np.ones(s)
     x, b = np.zeros_like(r0), np.zeros(flat.shape[1])
     best, least, stalled = (x, b), np.inf, 0
     for _ in range(steps):

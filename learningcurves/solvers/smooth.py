@@ -245,6 +245,7 @@ class Curvature:
         name = system.loss.name
         if name == "softmax":
             self.probability = softmax(scores, axis=-1).astype(dtype, copy=False)
+            self.top = scores.argmax(axis=-1)[..., None]
             self.weights = self.weights.astype(dtype, copy=False)
         elif system.n_outputs == 1 and name in LOSSES:
             self.second = (self.weights * system.loss.second(scores, system.y)).astype(dtype, copy=False)
@@ -259,6 +260,7 @@ class Curvature:
         P, B, K = vectors.shape
         moved = (self.X @ vectors.reshape(P, B * K)).reshape(-1, B, K)
         if self.probability is not None:
+            moved -= np.take_along_axis(moved, self.top, axis=-1)  # a shift changes nothing; this keeps small terms
             moved *= self.probability
             moved -= self.probability * moved.sum(axis=-1, keepdims=True)
             moved *= self.weights
