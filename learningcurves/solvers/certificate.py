@@ -200,6 +200,8 @@ def _separate_intercept_bound(system, scores, weights, bound, off):
 def _softmax_intercept_bound(system, scores, weights, bound, off, b):
     _, mass = output_hessian(scores[:, b], weights[:, b])
     smallest = np.sort(np.linalg.eigvalsh(mass))[1]  # the smallest is the gauge direction
+    if not np.isfinite(bound[b]):
+        return np.inf
     force = np.sqrt(system.n_outputs) * off[b] + 0.5 * bound[b] * float(weights[:, b] @ system.row_norms)
     # the output Hessian at (w*, b) is at least exp(-range) of the one here; range <= sqrt(2) |x| bound
     smallest *= np.exp(-np.sqrt(2.0) * bound[b] * float(system.row_norms.max(initial=0.0)))

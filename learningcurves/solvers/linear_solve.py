@@ -178,7 +178,12 @@ def conjugate_gradients(product, rhs, inverse, *, rtol=1e-12, max_steps=500, sta
             status = Status.INDEFINITE
             break
         alpha = np.where(live, rz / np.where(curvature > 0, curvature, 1.0), 0.0)[None, :, None].astype(x.dtype)
-        x += alpha * p
+        with np.errstate(over="ignore"):
+            moved = x + alpha * p
+        if not np.isfinite(moved).all():  # a direction without curvature, up to rounding
+            status = Status.INDEFINITE
+            break
+        x = moved
         r -= alpha * Hp
         z = inverse(r)
         rz_new = _dot(r, z)

@@ -241,10 +241,15 @@ class Curvature:
     def __init__(self, system: SmoothSystem, scores, weights, single=None):
         self.X = system.X if single is None else single
         self.system, self.scores, self.weights, self.probability = system, scores, weights[:, :, None], None
+        self.gauge = None
         dtype = np.float64 if single is None else np.float32
         name = system.loss.name
         if name == "softmax":
             self.probability = softmax(scores, axis=-1).astype(dtype, copy=False)
+            if system.gauge_free:  # stiffness along the direction that changes nothing: rounding must not drift there
+                spread = 1.0 - np.einsum("nbk,nbk->nb", self.probability, self.probability)
+                trace = np.einsum("nb,nb->b", np.maximum(weights, 0.0), spread)
+                self.gauge = (trace / system.n_outputs + 1.0).astype(dtype)[:, None]
             self.top = scores.argmax(axis=-1)[..., None]
             self.weights = self.weights.astype(dtype, copy=False)
         elif system.n_outputs == 1 and name in LOSSES:
@@ -271,4 +276,7 @@ class Curvature:
         else:
             moved = self.weights * self.system.loss.hessian_product(self.scores, self.system.y, moved)
         out = (self.X.T @ moved.reshape(-1, B * K)).reshape(P, B, K)
-        return out + self.penalty * vectors
+        out += self.penalty * vectors
+        if self.gauge is not None:
+            out[-1] += self.gauge * vectors[-1].sum(axis=-1, keepdims=True)
+        return out
