@@ -122,6 +122,8 @@ def svm_weight_path(objective, samples, beta, *, start=None, shared=None, given=
             solution = solve_dual(gram, y, upper, free_intercept=free, sets=sets)
         sets = solution.sets
         direction = hinge_direction(gram, y, upper, slope, solution, free_intercept=free)
+        if direction.status.ok and direction.reach <= 4.0 * EPS * value:  # a tie: this piece of the path has no length
+            direction = replace(direction, status=Status.DEGENERATE)
         certificate, geometry = hinge_certificate(gram, y, upper, solution, free_intercept=free, roughness=roughness)
         if objective.intercept:  # the bound holds for (w, sqrt(mu) b) together
             certificate = replace(certificate, intercept_bound=float(certificate.bound / np.sqrt(objective.intercept)))
