@@ -94,7 +94,7 @@ class OutputBlocks:
 class Kronecker:
     """Softmax preconditioner: (mean output Hessian) x (feature second moment), inverted by two eigenbases."""
 
-    def __init__(self, system: SmoothSystem, scores, weights, moments=None):
+    def __init__(self, system: SmoothSystem, scores, weights):
         p = np.exp(scores[:, 0] - scores[:, 0].max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         weight = weights[:, 0]
@@ -126,13 +126,6 @@ def preconditioner(system: SmoothSystem, scores, weights, *, fast=True):
     if system.n_outputs > 1 and not system.is_sparse and system.n_parameters <= DENSE_LIMIT:
         return Kronecker(system, scores, weights)
     return Diagonal(system, scores, weights)
-
-
-def memory_estimate(system: SmoothSystem) -> int:
-    """Bytes that a solve with this system will need beside the samples themselves."""
-    size = system.n_parameters * system.n_outputs
-    scores = system.X.shape[0] * system.n_outputs * 8 * 6
-    return scores + (2 * 8 * size**2 if system.fits_factor else 12 * 8 * size + 2 * 8 * system.n_parameters**2)
 
 
 def _dot(a, b):
