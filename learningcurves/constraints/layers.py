@@ -87,7 +87,7 @@ class CircuitLayers:
             torch.logsumexp(terms, 0, out=logs[layer.rows])
             weights.append(terms.sub_(logs[layer.rows]).exp_())
         value = (self.root.T @ logs)[0]
-        flow = self.root.expand(-1, len(z)).contiguous()
+        flow = self.root.repeat(1, len(z))
         for layer, weight in zip(self.layers[::-1], weights[::-1], strict=True):
             weight.mul_(flow[layer.rows])
             flow[: layer.n_below] += layer.transposed @ weight.view(-1, len(z))
@@ -115,7 +115,7 @@ class CircuitLayers:
             d_terms = (layer.products @ d_logs[: layer.n_below]).view(shape)
             torch.sum(weight * d_terms, 0, out=d_logs[layer.rows])
             kept.append((weight, d_terms.sub_(d_logs[layer.rows]).mul_(weight)))
-        flow = self.root.expand(-1, len(z)).contiguous()
+        flow = self.root.repeat(1, len(z))
         d_flow = torch.zeros_like(flow)
         for layer, (weight, d_weight) in zip(self.layers[::-1], kept[::-1], strict=True):
             d_weight.mul_(flow[layer.rows]).add_(weight * d_flow[layer.rows])
