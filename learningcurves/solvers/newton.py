@@ -127,8 +127,8 @@ class _Ladder:
 
 def _digits(system, residual, before, target, change):
     """Relative residual of the inner solve: no more digits than a Newton step can deliver or the aim needs, (B,)."""
-    if change is None:
-        expected = residual
+    if change is None:  # one column comes from afar, a batch from between its neighbours
+        expected = np.maximum(residual, 1e-2) if len(residual) == 1 else residual
     else:  # steps shrink as the gradient does, and a step of size s leaves s / 2 of the gradient
         with np.errstate(invalid="ignore", divide="ignore"):
             expected = 0.15 * change * np.where(before > 0, np.minimum(1.0, residual / before), 0.0)
@@ -167,7 +167,7 @@ def _advance(system, theta, scores, weights, gradient, step):
     safe = _needs_no_search(system, scores, new_scores, change)
     if np.all(safe):
         return new_theta, new_scores, change
-    search = _line_minimum if system.loss.convex else _backtrack
+    search = line_minimum if system.loss.convex else _backtrack
     length = np.where(safe, 1.0, search(system, theta, scores, weights, gradient, step, moved))
     new_theta = theta + length[:, None] * step
     return new_theta, system.scores(new_theta), length * change
@@ -184,13 +184,13 @@ def _needs_no_search(system, scores, new_scores, change):
     return loss.third * spread <= 0.5 if np.isfinite(loss.third) else change == 0.0
 
 
-def _line_minimum(system, theta, scores, weights, gradient, step, moved):
+def line_minimum(system, theta, scores, weights, gradient, step, moved):
     """Length of the step at which J is minimal along it, to a tenth of its slope; Newton inside a bracket."""
     regular = system.penalty * step
     start, bend = np.einsum("pbk,pbk->b", regular, theta), np.einsum("pbk,pbk->b", regular, step)
     enough = 0.1 * np.abs(np.einsum("pbk,pbk->b", gradient, step))
     length = np.ones(theta.shape[1])
-    low, high = np.zeros_like(length), np.full_like(length, 16.0)
+    low, high = np.full_like(length, -1.0), np.full_like(length, 16.0)
     for _ in range(25):
         at = scores + length[:, None] * moved
         slope = start + length * bend + np.einsum("nb,nbk,nbk->b", weights, system.loss.gradient(at, system.y), moved)
