@@ -196,6 +196,7 @@ def restrict(path: WeightPath, index) -> WeightPath:
     for name in ("coef", "dual_coef", "d_coef", "d_dual"):
         array = getattr(path, name)
         some[name] = None if array is None else array[index]
-    for name in ("certificates", "status", "derivative_status"):
-        some[name] = tuple(getattr(path, name)[i] for i in index)
+    for name in ("certificates", "status", "derivative_status", "solutions", "directions"):
+        if hasattr(path, name):  # the last two: hinge only
+            some[name] = tuple(getattr(path, name)[i] for i in index)
     return replace(path, **some, fit=None)
