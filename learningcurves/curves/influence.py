@@ -109,7 +109,7 @@ def pairwise_influence(model, problem, at=0.0, *, samples="backdoor", refine=Fal
     if not is_module(model):
         check_influence_fits(resolved.problem, resolved.objective, len(training.y[rows]))
     if resolved.objective.loss.name == "hinge":
-        from learningcurves.solvers.svm import hinge_influence
+        from learningcurves.solvers.hinge_influence import hinge_influence
 
         left, right = hinge_influence(resolved.objective, training, at, rows, resolved.problem)
     else:

@@ -208,8 +208,9 @@ def restrict(path: WeightPath, index) -> WeightPath:
     for name in ("coef", "dual_coef", "d_dual"):
         array = getattr(path, name)
         some[name] = None if array is None else array[index]
-    for name in ("certificates", "status"):
-        some[name] = tuple(getattr(path, name)[i] for i in index)
+    for name in ("certificates", "status", "solutions", "directions"):
+        if hasattr(path, name):  # the last two: hinge only
+            some[name] = tuple(getattr(path, name)[i] for i in index)
     for name in ("d_coef", "d_intercept", "derivative_residual"):
         some[name] = path.later(name, lambda array: None if array is None else array[index])
     some["derivative_status"] = path.later("derivative_status", lambda words: tuple(words[i] for i in index))

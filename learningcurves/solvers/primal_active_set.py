@@ -3,9 +3,8 @@
 import numpy as np
 
 from learningcurves.errors import Status
+from learningcurves.solvers.dual import LOWER, MARGIN, UPPER
 from learningcurves.solvers.margin_factor import EPS, MarginInverse, independent_subset
-
-LOWER, MARGIN, UPPER = 0, 1, 2
 
 
 def primal_active_set(state, upper) -> Status:
@@ -58,7 +57,7 @@ class _Method:
 
     def _done(self, status=Status.OK):
         state = self.state
-        state.factor, state._factored = None, None
+        state.factor, state.order, state.solved = None, None, None
         state.interval = (state.b, state.b)
         return status
 

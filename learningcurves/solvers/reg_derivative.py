@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learningcurves.solvers.hinge_direction import hinge_direction
 from learningcurves.solvers.newton import reg_derivative, solve_columns
 from learningcurves.solvers.path import WeightPath, centre_gauge
+from learningcurves.solvers.svm_direction import fixed_direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +80,9 @@ def _hinge(path):
     samples, objective = path.samples, path.objective
     reg, free = objective.reg, objective.intercept == 0
     dual, shift = [], []
-    for beta, solution in zip(path.beta, path.solutions, strict=True):
-        upper = samples.at(beta)[:, 0] / reg
-        rate = -upper / reg
-        step = hinge_direction(path.gram, samples.y, upper, rate, solution, free_intercept=free)
+    for solution in path.solutions:
+        rate = -solution.upper / reg
+        step = fixed_direction(path.kernel, samples.y, solution, rate, free_intercept=free)
         ok = step.status.ok
         dual.append(step.dv if ok else np.full_like(step.dv, np.nan))
         shift.append(step.db if ok else np.nan)

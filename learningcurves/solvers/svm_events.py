@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from learningcurves.errors import Status
-from learningcurves.solvers.active_set import LOWER, MARGIN, UPPER, DualSolution, intercept_interval
-from learningcurves.solvers.kernel_rows import KernelRows, MarginRows
+from learningcurves.solvers.dual import LOWER, MARGIN, UPPER, DualSolution, intercept_interval
+from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.margin_factor import EPS, MarginInverse, independent_subset
+from learningcurves.solvers.margin_rows import MarginRows
 
 ZERO_STEPS = 400  # events at one beta after which ties count as unresolved
 BLAND_AFTER = 25  # from here on the lowest index decides among ties

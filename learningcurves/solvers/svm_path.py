@@ -6,15 +6,8 @@ from typing import Any
 import numpy as np
 
 from learningcurves.errors import SolveFailed, Status
-from learningcurves.solvers.active_set import (
-    LOWER,
-    MARGIN,
-    UPPER,
-    intercept_interval,
-    kkt_violation,
-    middle,
-    solve_at,
-)
+from learningcurves.solvers.active_set import solve_at
+from learningcurves.solvers.dual import LOWER, MARGIN, UPPER, intercept_interval, kkt_violation, middle
 from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.svm_direction import Direction, direction_scale, no_direction
 from learningcurves.solvers.svm_events import Tracer
@@ -129,10 +122,12 @@ class SVMPath:
         n = len(self.y)
         last = where + 1 == len(self._pieces)
         end = piece.beta if side == "left" else self.beta_max if last else self._pieces[where + 1].beta
-        if piece.pinned and self._width(0.5 * (piece.beta + end if side == "right" else beta + end)) > UNIQUE:
-            return no_direction(n, beta, Status.NO_MARGIN_VECTORS)
         dv = np.where(sets == UPPER, self.y * self.rate, 0.0)
         dv[piece.index] = piece.dv
+        if piece.pinned and self._width(0.5 * (piece.beta + end if side == "right" else beta + end)) > UNIQUE:
+            if abs(float(dv.sum())) > 1e-12 * float(np.abs(dv).sum()):
+                return no_direction(n, beta, Status.NO_MARGIN_VECTORS)
+            return Direction(dv, 0.0, self.kernel.dot(dv), float(end), Status.OK, 0.0)  # b need not move
         df = self.kernel.dot(dv) + piece.db
         scale = direction_scale(self.kernel, dv, piece.db)
         misfit = float(np.abs(df[piece.index]).max(initial=0.0)) / scale if scale > 0 else 0.0
@@ -175,9 +170,7 @@ class SVMPath:
             self._log.append((int(sample), int(after[sample])))
 
 
-def svm_path(
-    kernel: KernelRows, y, weight, is_backdoor, reg, *, free_intercept, beta_max=1.0, beta_min=0.0, start=None
-) -> SVMPath:
+def svm_path(kernel: KernelRows, y, base, rate, *, free_intercept, beta_max=1.0, beta_min=0.0, start=None) -> SVMPath:
     r"""Follow the solution from beta_min to beta_max through every breakpoint.
 
     Parameters
@@ -185,12 +178,8 @@ def svm_path(
     kernel : KernelRows
         K, with 1 / mu added where the intercept is penalised.
     y : ndarray (N,) of +1 / -1
-    weight : ndarray (N,)
-        s_i >= 0.
-    is_backdoor : ndarray (N,) of bool
-        The samples whose bound grows: c_j = beta s_j / reg; the others have c_i = s_i / reg.
-    reg : float
-        lambda.
+    base, rate : ndarray (N,)
+        Bounds c = base + beta * rate: s_i / reg and 0 for clean samples, 0 and s_j / reg for backdoor samples.
     free_intercept : bool
     beta_max, beta_min : float
     start : DualSolution, optional
@@ -201,8 +190,7 @@ def svm_path(
     SolveFailed
         The first solution, or a point where drift had to be removed, was not found.
     """
-    y, rate = np.asarray(y, dtype=float), np.where(is_backdoor, weight, 0.0) / reg
-    base = np.where(is_backdoor, 0.0, weight) / reg
+    y = np.asarray(y, dtype=float)
     solution = solve_at(kernel, y, base + beta_min * rate, free_intercept=free_intercept, start=start)
     _need(solution, beta_min)
     path = SVMPath(kernel, y, base, rate, free_intercept, solution.sets)
