@@ -1,39 +1,23 @@
 """The whole curve of a smooth learner: both ends, a few nodes between them, and all other points in batches.
 
-Paths bend sharply at small beta when regularisation is weak and hardly at all later: against s = log(1 + beta / knee)
-they are smooth. Nodes halve the widest intervals in s; between them the Hermite interpolant of theta and d theta / ds
-at the nearest nodes, later a polynomial through more points, predicts so well that two steps finish a whole batch.
+Paths bend sharply at small beta when regularisation is weak and hardly at all later: nodes halve the widest intervals
+in s = log(1 + beta / knee). The minimum over the span of the solved points and their path derivatives then predicts
+all other points so well that two steps finish a whole batch.
 """
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from learningcurves.solvers.newton import ENOUGH, SmoothFit, line_minimum, merge_fits, newton, rough_derivative
 from learningcurves.solvers.preconditioners import Grouped
+from learningcurves.solvers.reduced import Span
 from learningcurves.solvers.smooth import SmoothSystem
 
 BATCH = 32  # columns solved side by side: enough for matrix speed, little memory
 BATCH_NUMBERS = 2**24  # scores held by one batch at most (128 MiB)
 NODES = 5  # points solved one by one before the first batch: a product with few columns costs no less a column
-NEAREST = 4  # nodes of the Hermite interpolant
-POINTS = 6  # points of the polynomial that predicts once there are so many
-
-
-def hermite(nodes, x):
-    """Weights (n,), (n,) of the values and slopes at `nodes` in the polynomial with both, taken at x."""
-    difference = nodes[:, None] - nodes[None, :]
-    difference[np.diag_indices_from(difference)] = np.inf
-    square, away = lagrange(nodes, x) ** 2, x - nodes
-    return (1.0 - 2.0 * away * (1.0 / difference).sum(axis=1)) * square, away * square
-
-
-def lagrange(nodes, x):
-    """Weights of the values at `nodes` in the polynomial through them, taken at x."""
-    difference = nodes[:, None] - nodes[None, :]
-    difference[np.diag_indices_from(difference)] = 1.0
-    return np.array([np.prod(np.delete(x - nodes, i)) for i in range(len(nodes))]) / difference.prod(axis=1)
+VALUES = 16  # solved points that span a prediction
 
 
 def smooth_path(system: SmoothSystem, beta, start=None) -> SmoothFit:
@@ -54,7 +38,7 @@ def smooth_path(system: SmoothSystem, beta, start=None) -> SmoothFit:
         path.solve_alone(last, 0, 0, near=None if start is None else stretched(system, start[:, -1:], beta[-1:]))
     while len(path.solved) < len(beta):
         chosen = path.next_level()
-        path.differentiate(path.solved if len(path.solved) < POINTS else [])
+        path.differentiate(path.solved[: NODES + 1] if len(path.solved) <= NODES else [])
         path.solve(chosen)
     return path.merged()
 
@@ -135,50 +119,28 @@ class _Path:
         return getattr(fit, name)[:, column]
 
     def guess(self, chosen):
-        """Start for every (index, left, right), with its scores: the prediction with the lowest objective."""
+        """Start for every (index, left, right), with its scores: the minimum over the span of the points around."""
         indices = [one[0] for one in chosen]
-        weights = self.system.samples.at(self.beta[indices])
-        counts = {1: (1,), 2: (2, 1)}.get(len(self.solved), (NEAREST, 2))
-        if len(self.solved) >= POINTS:
-            counts = (POINTS,)
-        best = np.full(len(chosen), np.inf)
-        theta: Any = None
-        scores: Any = None
-        for count in counts:
-            new = self._predict(indices, count)
-            its_scores = self.system.scores(new)
-            value = self.system.value(new, its_scores, weights)
-            if theta is None:
-                theta, scores, best = new, its_scores, value
-                continue
-            better = ~(best <= value)  # a prediction may be without a finite value
-            if better.any():
-                theta[:, better], scores[:, better] = new[:, better], its_scores[:, better]
-                best = np.where(better, value, best)
-        return theta, scores
+        near = np.stack([self._column("theta", self._nearer(*one)) for one in chosen], axis=1)
+        if not self.system.loss.convex:
+            return near, self.system.scores(near)
+        middle = np.median(self.s[indices])
+        values = sorted(self.solved, key=lambda i: abs(self.s[i] - middle))[:VALUES]
+        vectors = [self._column("theta", i) for i in values]
+        vectors += [rate for rate in self.rate if rate is not None]
+        span = Span(self.system, np.stack(vectors, axis=1))
+        near = np.stack([self._column("theta", self._in(values, *one)) for one in chosen], axis=1)
+        return span.minimise(near, self.beta[indices])
 
-    def _predict(self, indices, count):
-        """Parameters at each index, (P, B, K), from the `count` points around it: Hermite where rates are known."""
-        known = np.array(self.solved)
-        count = min(count, len(known))
-        by_slopes = all(self.rate[i] is not None for i in known)
-        values, slopes = np.zeros((2, len(known), len(indices)))
-        for column, index in enumerate(indices):
-            first = int(np.clip(np.searchsorted(known, index) - count // 2, 0, len(known) - count))
-            rows = np.arange(first, first + count)
-            nodes = self.s[known[rows]]
-            if by_slopes:
-                values[rows, column], slopes[rows, column] = hermite(nodes, self.s[index])
-            else:
-                values[rows, column] = lagrange(nodes, self.s[index])
-        theta = np.einsum("pnk,nb->pbk", np.stack([self._column("theta", i) for i in known], axis=1), values)
-        if by_slopes:
-            theta += np.einsum("pnk,nb->pbk", np.stack([self.rate[i] for i in known], axis=1), slopes)
-        return theta
+    def _in(self, values, index, left, right):
+        near = self._nearer(index, left, right)
+        return near if near in values else values[0]
+
+    def _nearer(self, index, left, right):
+        return left if self.s[index] - self.s[left] < self.s[right] - self.s[index] else right
 
     def _inverse(self, index, left, right):
-        near = left if self.s[index] - self.s[left] < self.s[right] - self.s[index] else right
-        fit, column = self.fits[near]
+        fit, column = self.fits[self._nearer(index, left, right)]
         return fit.inverse.inverses[column] if isinstance(fit.inverse, Grouped) else fit.inverse
 
     def solve_alone(self, index, left, right, start=None, near=None):
