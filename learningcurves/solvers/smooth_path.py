@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from learningcurves.solvers.newton import ENOUGH, SmoothFit, line_minimum, merge_fits, newton, rough_derivative
+from learningcurves.solvers.newton import ENOUGH, SmoothFit, merge_fits, newton, rough_derivative
 from learningcurves.solvers.preconditioners import Grouped
 from learningcurves.solvers.reduced import Span
 from learningcurves.solvers.smooth import SmoothSystem
@@ -30,12 +30,12 @@ def smooth_path(system: SmoothSystem, beta, start=None) -> SmoothFit:
     start : ndarray (P, S, K), optional
         Parameters of a neighbour: the first column near the minimum at beta[0], the last near that at beta[-1].
     """
-    path = _Path(system, beta)
-    path.keep([0], newton(system, system.zeros() if start is None else stretched(system, start[:, :1], beta[:1]), beta[:1]))
+    path = _Path(system, beta, start)
+    path.keep([0], newton(system, *path.first_guess(), beta[:1]))
     last = len(beta) - 1
     if last > 0:
         path.differentiate([0])
-        path.solve_alone(last, 0, 0, near=None if start is None else stretched(system, start[:, -1:], beta[-1:]))
+        path.solve([(last, 0, 0)])
     while len(path.solved) < len(beta):
         chosen = path.next_level()
         path.differentiate(path.solved[: NODES + 1] if len(path.solved) <= NODES else [])
@@ -43,25 +43,25 @@ def smooth_path(system: SmoothSystem, beta, start=None) -> SmoothFit:
     return path.merged()
 
 
-def stretched(system, theta, beta):
-    """The multiple of theta (P, 1, K) with the lowest objective: another lambda changes its length most of all."""
-    if not system.loss.convex:
-        return theta
-    scores, weights = system.scores(theta), system.samples.at(beta)
-    gradient = system.gradient(theta, scores, weights)
-    return theta * (1.0 + line_minimum(system, theta, scores, weights, gradient, theta, scores))
-
-
 class _Path:
     """The points solved so far."""
 
-    def __init__(self, system, beta):
-        self.system, self.beta = system, beta
+    def __init__(self, system, beta, start):
+        self.system, self.beta, self.start = system, beta, start
         self.fits: list = [None] * len(beta)  # one column each
         self.rate: list = [None] * len(beta)  # d theta / ds, where needed
         self.s = beta - beta[0]
         self.ds = np.ones_like(beta)  # ds / dbeta
         self.solved: list[int] = []
+
+    def first_guess(self):
+        """Start at beta[0], with its scores."""
+        if self.start is None:
+            return self.system.zeros(), None
+        near = self.start[:, :1]
+        if not self.system.loss.convex:
+            return near, None
+        return Span(self.system, self.start).minimise(near, self.beta[:1])
 
     def keep(self, indices, fit: SmoothFit):
         """Store the columns of a fit."""
@@ -128,6 +128,8 @@ class _Path:
         values = sorted(self.solved, key=lambda i: abs(self.s[i] - middle))[:VALUES]
         vectors = [self._column("theta", i) for i in values]
         vectors += [rate for rate in self.rate if rate is not None]
+        if len(self.solved) == 1 and self.start is not None:
+            vectors += list(self.start.transpose(1, 0, 2))
         span = Span(self.system, np.stack(vectors, axis=1))
         near = np.stack([self._column("theta", self._in(values, *one)) for one in chosen], axis=1)
         return span.minimise(near, self.beta[indices])
@@ -143,15 +145,11 @@ class _Path:
         fit, column = self.fits[self._nearer(index, left, right)]
         return fit.inverse.inverses[column] if isinstance(fit.inverse, Grouped) else fit.inverse
 
-    def solve_alone(self, index, left, right, start=None, near=None):
-        """Solve one point, with a preconditioner of its own where the neighbour's is poor; `near` may be a start."""
+    def solve_alone(self, index, left, right, start=None):
+        """Solve one point, with a preconditioner of its own where the neighbour's is poor."""
         theta, scores = self.guess([(index, left, right)]) if start is None else start
-        inverse = self._inverse(index, left, right)
-        if near is not None:
-            scores_near, weights = self.system.scores(near), self.system.samples.at(self.beta[index : index + 1])
-            if self.system.value(near, scores_near, weights) < self.system.value(theta, scores, weights):
-                theta, scores, inverse = near, scores_near, None
-        self.keep([index], newton(self.system, theta, self.beta[index : index + 1], inverse=inverse, scores=scores))
+        inverse = self._inverse(index, left, right) if len(self.solved) > 1 else None
+        self.keep([index], newton(self.system, theta, scores, self.beta[index : index + 1], inverse=inverse))
 
     def solve(self, chosen):
         """Solve one level: (index, left, right) each."""
@@ -165,7 +163,7 @@ class _Path:
                 continue
             theta, scores = self.guess(part)
             indices = [one[0] for one in part]
-            fit = newton(self.system, theta, self.beta[indices], inverse=Grouped(inverses), scores=scores)
+            fit = newton(self.system, theta, scores, self.beta[indices], inverse=Grouped(inverses))
             self.keep(indices, fit)
             for column in np.flatnonzero(fit.residual > ENOUGH):  # a poor preconditioner: its own
                 self.solve_alone(*part[column], start=(fit.theta[:, [column]], fit.scores[:, [column]]))
