@@ -12,11 +12,12 @@ from learningcurves.solvers.smooth import SmoothSystem
 
 TOLERANCE = 1e-14  # smallest relative gradient aimed at: at weak regularisation 1e-12 leaves 1e-4 of a slope
 ENOUGH = 1e-12  # largest relative gradient aimed at; below it a step without progress ends the search
-DISTANCE = 1e-11  # |w - w*| / |w| that is enough, by the certificate |w - w*| <= |grad J| / reg
+DISTANCE = 1e-10  # |w - w*| / |w| that is enough, by the certificate |w - w*| <= |grad J| / reg
 ACCEPTED = 1e-9  # relative gradient above which a fit counts as failed
 RUNAWAY = 1e12  # parameters of a loss without a lower bound
 SLOW = 2.5  # conjugate-gradient steps a decimal digit after which a fresh preconditioner is cheaper than a stale one
-HOPELESS = 40  # conjugate-gradient steps of one solve after which a batch gives up, and a rough step is cut off
+HOPELESS = 40  # conjugate-gradient steps of one solve after which a batch gives up
+CUT = 10  # conjugate-gradient steps after which a rough step is cut off: it is a descent direction all the same
 ROUGH = 0.3  # change of the scores in one step above which the Hessian is about to change as well
 
 
@@ -37,8 +38,8 @@ class SmoothFit:
     inverse: object = None
 
 
-def newton(system: SmoothSystem, theta, beta, *, inverse=None, scores=None, max_steps=80) -> SmoothFit:
-    """Minimise J(.; beta) for every column from the given start (whose `scores` may be known).
+def newton(system: SmoothSystem, theta, scores, beta, *, inverse=None, max_steps=80) -> SmoothFit:
+    """Minimise J(.; beta) for every column from the given start (its `scores` None where not known).
 
     A column is done where its relative gradient is below `aim`. `inverse`, the preconditioner of a neighbour, serves as
     long as it is good. One column alone gets a fresh one when it is not; several columns return unfinished (their
@@ -72,7 +73,7 @@ def newton(system: SmoothSystem, theta, beta, *, inverse=None, scores=None, max_
         rtol = _digits(system, residual, before, target, change)
         cut = ladder is not None and isinstance(inverse, Coarse) and (change is None or change.max() > ROUGH)
         step, n_inner = _newton_step(
-            system, scores, weights, gradient, inverse, rtol, max_steps=HOPELESS if cut else 400
+            system, scores, weights, gradient, inverse, rtol, max_steps=CUT if cut else 400
         )
         if ladder is not None:
             ladder.used(n_inner, rtol)
@@ -110,8 +111,8 @@ class _Ladder:
         rough = change is None or change.max() > ROUGH
         slow = self.pace > SLOW
         coarse = isinstance(self.inverse, Coarse)
-        self.n_cut += coarse and rough and self.n_inner >= HOPELESS
-        cheap = self.coarse and rough and self.n_cut < 3  # far from the minimum a step cut off is good enough
+        self.n_cut += coarse and rough and self.n_inner >= CUT
+        cheap = self.coarse and rough and self.n_cut < 12  # far from the minimum a step cut off is good enough
         if self.inverse is None or (slow and not self.fresh) or (coarse and slow and not cheap):
             self._renew(scores, weights, full=not cheap)
         elif coarse and change is not None and change.max() > 0.1:

@@ -9,7 +9,7 @@ from learningcurves.solvers.smooth import DENSE_LIMIT, SmoothSystem
 
 FACTOR_FROM = 200  # parameters up to which a factor in double precision costs next to nothing
 INVERT_TO = 1_200  # parameters up to which the explicit inverse of a factor pays: two products instead of two solves
-RANK = 96  # directions of large variance that `Coarse` treats exactly
+RANK = 64  # directions of large variance that `Coarse` treats exactly
 
 
 class Factor:

@@ -1,39 +1,23 @@
 """The whole curve of a smooth learner: both ends, a few nodes between them, and all other points in batches.
 
-Paths bend sharply at small beta when regularisation is weak and hardly at all later: against s = log(1 + beta / knee)
-they are smooth. Nodes halve the widest intervals in s; between them the Hermite interpolant of theta and d theta / ds
-at the nearest nodes, later a polynomial through more points, predicts so well that two steps finish a whole batch.
+Paths bend sharply at small beta when regularisation is weak and hardly at all later: nodes halve the widest intervals
+in s = log(1 + beta / knee). The minimum over the span of the solved points and their path derivatives then predicts
+all other points so well that two steps finish a whole batch.
 """
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from learningcurves.solvers.newton import ENOUGH, SmoothFit, line_minimum, merge_fits, newton, rough_derivative
+from learningcurves.solvers.newton import ENOUGH, SmoothFit, merge_fits, newton, rough_derivative
 from learningcurves.solvers.preconditioners import Grouped
+from learningcurves.solvers.reduced import Span
 from learningcurves.solvers.smooth import SmoothSystem
 
 BATCH = 32  # columns solved side by side: enough for matrix speed, little memory
 BATCH_NUMBERS = 2**24  # scores held by one batch at most (128 MiB)
 NODES = 5  # points solved one by one before the first batch: a product with few columns costs no less a column
-NEAREST = 4  # nodes of the Hermite interpolant
-POINTS = 6  # points of the polynomial that predicts once there are so many
-
-
-def hermite(nodes, x):
-    """Weights (n,), (n,) of the values and slopes at `nodes` in the polynomial with both, taken at x."""
-    difference = nodes[:, None] - nodes[None, :]
-    difference[np.diag_indices_from(difference)] = np.inf
-    square, away = lagrange(nodes, x) ** 2, x - nodes
-    return (1.0 - 2.0 * away * (1.0 / difference).sum(axis=1)) * square, away * square
-
-
-def lagrange(nodes, x):
-    """Weights of the values at `nodes` in the polynomial through them, taken at x."""
-    difference = nodes[:, None] - nodes[None, :]
-    difference[np.diag_indices_from(difference)] = 1.0
-    return np.array([np.prod(np.delete(x - nodes, i)) for i in range(len(nodes))]) / difference.prod(axis=1)
+VALUES = 16  # solved points that span a prediction
 
 
 def smooth_path(system: SmoothSystem, beta, start=None) -> SmoothFit:
@@ -46,38 +30,38 @@ def smooth_path(system: SmoothSystem, beta, start=None) -> SmoothFit:
     start : ndarray (P, S, K), optional
         Parameters of a neighbour: the first column near the minimum at beta[0], the last near that at beta[-1].
     """
-    path = _Path(system, beta)
-    path.keep([0], newton(system, system.zeros() if start is None else stretched(system, start[:, :1], beta[:1]), beta[:1]))
+    path = _Path(system, beta, start)
+    path.keep([0], newton(system, *path.first_guess(), beta[:1]))
     last = len(beta) - 1
     if last > 0:
         path.differentiate([0])
-        path.solve_alone(last, 0, 0, near=None if start is None else stretched(system, start[:, -1:], beta[-1:]))
+        path.solve([(last, 0, 0)])
     while len(path.solved) < len(beta):
         chosen = path.next_level()
-        path.differentiate(path.solved if len(path.solved) < POINTS else [])
+        path.differentiate(path.solved[: NODES + 1] if len(path.solved) <= NODES else [])
         path.solve(chosen)
     return path.merged()
-
-
-def stretched(system, theta, beta):
-    """The multiple of theta (P, 1, K) with the lowest objective: another lambda changes its length most of all."""
-    if not system.loss.convex:
-        return theta
-    scores, weights = system.scores(theta), system.samples.at(beta)
-    gradient = system.gradient(theta, scores, weights)
-    return theta * (1.0 + line_minimum(system, theta, scores, weights, gradient, theta, scores))
 
 
 class _Path:
     """The points solved so far."""
 
-    def __init__(self, system, beta):
-        self.system, self.beta = system, beta
+    def __init__(self, system, beta, start):
+        self.system, self.beta, self.start = system, beta, start
         self.fits: list = [None] * len(beta)  # one column each
         self.rate: list = [None] * len(beta)  # d theta / ds, where needed
         self.s = beta - beta[0]
         self.ds = np.ones_like(beta)  # ds / dbeta
         self.solved: list[int] = []
+
+    def first_guess(self):
+        """Start at beta[0], with its scores."""
+        if self.start is None:
+            return self.system.zeros(), None
+        near = self.start[:, :1]
+        if not self.system.loss.convex:
+            return near, None
+        return Span(self.system, self.start).minimise(near, self.beta[:1])
 
     def keep(self, indices, fit: SmoothFit):
         """Store the columns of a fit."""
@@ -135,61 +119,37 @@ class _Path:
         return getattr(fit, name)[:, column]
 
     def guess(self, chosen):
-        """Start for every (index, left, right), with its scores: the prediction with the lowest objective."""
+        """Start for every (index, left, right), with its scores: the minimum over the span of the points around."""
         indices = [one[0] for one in chosen]
-        weights = self.system.samples.at(self.beta[indices])
-        counts = {1: (1,), 2: (2, 1)}.get(len(self.solved), (NEAREST, 2))
-        if len(self.solved) >= POINTS:
-            counts = (POINTS,)
-        best = np.full(len(chosen), np.inf)
-        theta: Any = None
-        scores: Any = None
-        for count in counts:
-            new = self._predict(indices, count)
-            its_scores = self.system.scores(new)
-            value = self.system.value(new, its_scores, weights)
-            if theta is None:
-                theta, scores, best = new, its_scores, value
-                continue
-            better = ~(best <= value)  # a prediction may be without a finite value
-            if better.any():
-                theta[:, better], scores[:, better] = new[:, better], its_scores[:, better]
-                best = np.where(better, value, best)
-        return theta, scores
+        near = np.stack([self._column("theta", self._nearer(*one)) for one in chosen], axis=1)
+        if not self.system.loss.convex:
+            return near, self.system.scores(near)
+        middle = np.median(self.s[indices])
+        values = sorted(self.solved, key=lambda i: abs(self.s[i] - middle))[:VALUES]
+        vectors = [self._column("theta", i) for i in values]
+        vectors += [rate for rate in self.rate if rate is not None]
+        if len(self.solved) == 1 and self.start is not None:
+            vectors += list(self.start.transpose(1, 0, 2))
+        span = Span(self.system, np.stack(vectors, axis=1))
+        near = np.stack([self._column("theta", self._in(values, *one)) for one in chosen], axis=1)
+        return span.minimise(near, self.beta[indices])
 
-    def _predict(self, indices, count):
-        """Parameters at each index, (P, B, K), from the `count` points around it: Hermite where rates are known."""
-        known = np.array(self.solved)
-        count = min(count, len(known))
-        by_slopes = all(self.rate[i] is not None for i in known)
-        values, slopes = np.zeros((2, len(known), len(indices)))
-        for column, index in enumerate(indices):
-            first = int(np.clip(np.searchsorted(known, index) - count // 2, 0, len(known) - count))
-            rows = np.arange(first, first + count)
-            nodes = self.s[known[rows]]
-            if by_slopes:
-                values[rows, column], slopes[rows, column] = hermite(nodes, self.s[index])
-            else:
-                values[rows, column] = lagrange(nodes, self.s[index])
-        theta = np.einsum("pnk,nb->pbk", np.stack([self._column("theta", i) for i in known], axis=1), values)
-        if by_slopes:
-            theta += np.einsum("pnk,nb->pbk", np.stack([self.rate[i] for i in known], axis=1), slopes)
-        return theta
+    def _in(self, values, index, left, right):
+        near = self._nearer(index, left, right)
+        return near if near in values else values[0]
+
+    def _nearer(self, index, left, right):
+        return left if self.s[index] - self.s[left] < self.s[right] - self.s[index] else right
 
     def _inverse(self, index, left, right):
-        near = left if self.s[index] - self.s[left] < self.s[right] - self.s[index] else right
-        fit, column = self.fits[near]
+        fit, column = self.fits[self._nearer(index, left, right)]
         return fit.inverse.inverses[column] if isinstance(fit.inverse, Grouped) else fit.inverse
 
-    def solve_alone(self, index, left, right, start=None, near=None):
-        """Solve one point, with a preconditioner of its own where the neighbour's is poor; `near` may be a start."""
+    def solve_alone(self, index, left, right, start=None):
+        """Solve one point, with a preconditioner of its own where the neighbour's is poor."""
         theta, scores = self.guess([(index, left, right)]) if start is None else start
-        inverse = self._inverse(index, left, right)
-        if near is not None:
-            scores_near, weights = self.system.scores(near), self.system.samples.at(self.beta[index : index + 1])
-            if self.system.value(near, scores_near, weights) < self.system.value(theta, scores, weights):
-                theta, scores, inverse = near, scores_near, None
-        self.keep([index], newton(self.system, theta, self.beta[index : index + 1], inverse=inverse, scores=scores))
+        inverse = self._inverse(index, left, right) if len(self.solved) > 1 else None
+        self.keep([index], newton(self.system, theta, scores, self.beta[index : index + 1], inverse=inverse))
 
     def solve(self, chosen):
         """Solve one level: (index, left, right) each."""
@@ -203,7 +163,7 @@ class _Path:
                 continue
             theta, scores = self.guess(part)
             indices = [one[0] for one in part]
-            fit = newton(self.system, theta, self.beta[indices], inverse=Grouped(inverses), scores=scores)
+            fit = newton(self.system, theta, scores, self.beta[indices], inverse=Grouped(inverses))
             self.keep(indices, fit)
             for column in np.flatnonzero(fit.residual > ENOUGH):  # a poor preconditioner: its own
                 self.solve_alone(*part[column], start=(fit.theta[:, [column]], fit.scores[:, [column]]))
