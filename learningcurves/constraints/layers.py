@@ -163,9 +163,10 @@ def _sparse(rows, n_columns, dtype, device):
     lengths = [len(columns) for columns in rows]
     row = np.repeat(np.arange(len(rows)), lengths)
     column = np.array([c for columns in rows for c in columns], dtype=np.int64)
+    order = np.lexsort((row, column))
     return (
         _csr(row, column, (len(rows), n_columns), dtype, device),
-        _csr(*(a[np.lexsort((row, column))] for a in (column, row)), (n_columns, len(rows)), dtype, device),
+        _csr(column[order], row[order], (n_columns, len(rows)), dtype, device),
     )
 
 
