@@ -1,4 +1,4 @@
-"""SODA: is there a semantic backdoor in a trained network, and from which class to which?"""
+"""SODA: whether there is a semantic backdoor in a trained network, and from which class to which."""
 
 import time
 
