@@ -84,7 +84,9 @@ def defend_last_layer(
         raise InvalidInput(f"`clean_data` holds no sample of {', '.join(missing)}, so the new head would not know it.")
     found = find_head(network, samples.X[:4], head=head)
     if found.tied:
-        raise NotSupported(f"the head {found.name!r} shares its weights with {found.tied[0]!r}: it cannot change alone.")
+        raise NotSupported(
+            f"the head {found.name!r} shares its weights with {found.tied[0]!r}: it cannot change alone."
+        )
     h = sample_features(network, samples.X, head=head, threads=threads).X.astype(np.float64)
     mean, scale = h.mean(axis=0), h.std(axis=0)
     scale[scale == 0] = 1.0

@@ -137,7 +137,9 @@ def detect_neural_cleanse(
         if samples.X.ndim != 4:
             raise InvalidInput(f"`clean_data` holds samples of shape {tuple(samples.X.shape[1:])}; expected images.")
         search = _Search(network, samples, value_range, lr, cost, cost_factor, success, patience)
-        found = [search.run(t, steps, batch_size, generator(seed, use="cleanse", target=t)) for t in range(samples.n_classes)]
+        found = [
+            search.run(t, steps, batch_size, generator(seed, use="cleanse", target=t)) for t in range(samples.n_classes)
+        ]
     size, share, masks, patterns = (np.array([f[k] for f in found]) for k in range(4))
     K = samples.n_classes
     index = mad_index(size)

@@ -119,4 +119,3 @@ def reconstruct(
 
 def _range(x):
     return float(x.min()), float(x.max())
-

@@ -211,7 +211,9 @@ def _reasons(samples: CleanSamples, enough, min_samples, tail: Tail, correlation
     """Say what keeps the report from a verdict, and which classes were left out."""
     reasons, K = [], samples.n_classes
     if K < MIN_CLASSES:
-        reasons.append(f"{CANNOT_TELL}: {K} classes are too few for a median and a MAD; at least {MIN_CLASSES} are needed")
+        reasons.append(
+            f"{CANNOT_TELL}: {K} classes are too few for a median and a MAD; at least {MIN_CLASSES} are needed"
+        )
     if tail.n_neurons < 3:
         reasons.append(f"{CANNOT_TELL}: {tail.n_neurons} neurons are too few for correlations over neurons")
     if enough.sum() < MIN_CLASSES <= K:

@@ -219,15 +219,16 @@ def _pair(network, report, target, victim):
             f'`report` says "{report.verdict}". To repair all the same, pass `target=` and `victim=` (its first '
             f"candidates are {report.target} and {report.victim})."
         )
-    target, victim = report.target if target is None else target, report.victim if victim is None else victim
+    target = report.target if target is None else target
+    victim = report.victim if victim is None else victim
     if victim is None:
         raise InvalidInput("`report` could not tell the victim class. Pass `victim=`.")
-    hint = "It is the number of an output."
-    for name, value in (("target", target), ("victim", victim)):
-        check_integer(value, name, low=0, high=report.n_classes - 1, hint=hint)
+    hint, most = "It is the number of an output.", report.n_classes - 1
+    target = check_integer(target, "target", low=0, high=most, hint=hint)
+    victim = check_integer(victim, "victim", low=0, high=most, hint=hint)
     if target == victim:
         raise InvalidInput(f"`target` and `victim` are both {target}.")
-    return int(target), int(victim)
+    return target, victim
 
 
 class _Tuning:
@@ -264,9 +265,7 @@ class _Tuning:
                 sums = np.zeros(3)
                 self.network.train(self.mode == "code")
                 for index in np.array_split(draws.permutation(len(self.X)), n_batches):
-                    chosen = draws.choice(
-                        len(self.images), n_reconstructed, replace=len(self.images) < n_reconstructed
-                    )
+                    chosen = draws.choice(len(self.images), n_reconstructed, replace=len(self.images) < n_reconstructed)
                     sums += self._step(solver, torch.from_numpy(index), torch.from_numpy(chosen), alpha)
                 if not np.isfinite(sums).all():
                     raise SolveFailed(f"the repair diverged in epoch {epoch}. Lower `lr` or `alpha`.", Status.DIVERGED)

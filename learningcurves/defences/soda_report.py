@@ -179,4 +179,3 @@ class SodaReport:
                 "victim_index": self.victim_evidence.index if self.victim_evidence is not None else np.nan,
             }
         )
-
