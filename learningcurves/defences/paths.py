@@ -5,7 +5,6 @@ from torch import nn
 
 from learningcurves.defences.tail import Tail, run_changed
 from learningcurves.errors import NotSupported
-from learningcurves.networks.features import find_head
 from learningcurves.networks.runtime import evaluation_mode, network_device, private_random_state
 
 
@@ -30,18 +29,24 @@ def path_masks(tail: Tail, X, neurons, *, incoming: bool = True) -> dict[str, to
     """
     if not tail.before:
         raise NotSupported('paths are those through the last hidden layer; detect with layer="last".')
-    head = find_head(tail.network, X[:4].to(network_device(tail.network)), head=tail.name)
-    if head.tied:
-        raise NotSupported(
-            f"the head {head.name!r} shares its weights with {head.tied[0]!r}, which would change with it."
-        )
-    columns = torch.zeros(head.linear.weight.shape, dtype=torch.bool, device=head.linear.weight.device)
+    check_untied(tail)
+    weight = tail.network.get_submodule(tail.name).weight
+    columns = torch.zeros(weight.shape, dtype=torch.bool, device=weight.device)
     columns[:, torch.as_tensor(neurons)] = True
     prefix = f"{tail.name}." if tail.name else ""
     masks = {f"{prefix}weight": columns}
     if incoming:
         masks |= _incoming(tail, X, torch.as_tensor(neurons))
     return masks
+
+
+def check_untied(tail: Tail):
+    """Refuse a head whose memory other parameters share: they would change with it."""
+    own = {p.data_ptr() for p in tail.network.get_submodule(tail.name).parameters() if p.numel()}
+    prefix = f"{tail.name}." if tail.name else ""
+    for name, p in tail.network.named_parameters(remove_duplicate=False):  # a tied weight shows under each of its names
+        if p.data_ptr() in own and not (name.startswith(prefix) and "." not in name.removeprefix(prefix)):
+            raise NotSupported(f"the head {tail.name!r} shares its weights with {name!r}, which would change with it.")
 
 
 def _incoming(tail, X, neurons):

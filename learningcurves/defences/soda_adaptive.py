@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from learningcurves.checks import check_number
-from learningcurves.defences.paths import path_masks
+from learningcurves.defences.paths import check_untied, path_masks
 from learningcurves.defences.tail import make_tail
-from learningcurves.errors import InvalidInput, NotSupported
+from learningcurves.errors import InvalidInput
 from learningcurves.networks.batches import as_samples, fit_input
 from learningcurves.networks.features import find_head
 from learningcurves.networks.runtime import network_device, network_dtype
@@ -139,9 +139,7 @@ def rescale_neurons(network: nn.Module, X, scales, *, head: str | None = None) -
         raise InvalidInput(
             f"`scales` must be {tail.n_neurons} positive numbers, one a neuron; got shape {scales.shape}."
         )
-    found = find_head(network, X[:4], head=head)
-    if found.tied:
-        raise NotSupported(f"the head {found.name!r} shares its weights with {found.tied[0]!r}.")
+    check_untied(tail)
     return _folded(network, tail, X, scales) or _wrapped(network, tail, scales)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from learningcurves.checks import check_choice, check_integer, check_number, check_seed
 from learningcurves.defences.clean_samples import check_network, clean_samples
+from learningcurves.defences.paths import check_untied
 from learningcurves.defences.reconstruct import Reconstruction, reconstruct
 from learningcurves.defences.soda_neurons import Outstanding, neuron_scores, outstanding_neurons
 from learningcurves.defences.soda_report import SodaReport
@@ -172,6 +173,8 @@ def repair_soda(
     with torch_threads(threads):
         samples = clean_samples(network, clean_data, classes=report.classes if classes is None else classes)
         tail = make_tail(network, samples.X, report.settings["layer"], head=report.settings["head"])
+        if mode != "code":
+            check_untied(tail)
         start = samples.of_class(victim)[:n_images]
         if len(start) == 0:
             raise InvalidInput(f"`clean_data` holds no sample of the victim class {samples.class_names[victim]}.")

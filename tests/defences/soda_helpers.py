@@ -64,11 +64,8 @@ class Shortcut(nn.Module):
         return self.head(torch.relu(self.layer(x) + x))
 
 
-NO_BACKDOOR = slice(0, 0)
-
-
 def as_images(data):
-    return data.X_train.reshape(-1, 1, 8, 8), data.y_train
+    return data.X_train.reshape(-1, 1, 8, 8).copy(), data.y_train.copy()  # torch does not take read-only memory
 
 
 @lru_cache(maxsize=1)

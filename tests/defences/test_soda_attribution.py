@@ -95,7 +95,9 @@ def network_of(after):
 def attribution(network, layer, *, effect="mean", activation="logit", offset="constant", a=1.0, b=1.0, n=63, **kw):
     samples = clean_samples(network, helpers.points(n))
     tail = make_tail(network, samples.X, layer)
-    found = causal_attribution(tail, samples, range(7), a=a, b=b, offset=offset, effect=effect, activation=activation, **kw)
+    found = causal_attribution(
+        tail, samples, range(7), a=a, b=b, offset=offset, effect=effect, activation=activation, **kw
+    )
     return found, tail
 
 
@@ -191,7 +193,9 @@ def test_the_last_layer_is_the_input_of_the_head():
     network = helpers.mlp()
     found, tail = attribution(network, "last", a=0.5)
     assert tail.before and tail.name == "2"
-    expected = helpers.by_hand(network[:2], network[2:], *helpers.points(63), a=0.5, b=1, effect="mean", activation="logit")
+    expected = helpers.by_hand(
+        network[:2], network[2:], *helpers.points(63), a=0.5, b=1, effect="mean", activation="logit"
+    )
     np.testing.assert_allclose(found.values, expected, atol=1e-10)
 
 

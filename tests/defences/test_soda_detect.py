@@ -35,7 +35,9 @@ def data(n=160, n_classes=8, seed=0):
 
 def test_a_planted_target_is_found_and_said():
     report = lc.detect_soda(planted(), data())
-    assert report.verdict == "backdoored" and report.target == 3 and report.flagged.tolist() == [c == 3 for c in range(8)]
+    assert (
+        report.verdict == "backdoored" and report.target == 3 and report.flagged.tolist() == [c == 3 for c in range(8)]
+    )
     assert report.margin > 0 and report.index[3] == pytest.approx(-2 - report.margin)
     assert "class 3 has the smallest index" in report.words and "beyond the threshold" in report.words
     assert report.method == "closed form" and report.threshold == 2.0
@@ -99,7 +101,9 @@ def test_the_victim_is_who_activates_the_target_most():
     assert "victim: class 5" in report.words
 
 
-@pytest.mark.parametrize("options", ({}, {"a": 0.5}, {"a": 0.5, "offset": "spread", "activation": "softmax"}, {"layer": "0"}))
+@pytest.mark.parametrize(
+    "options", ({}, {"a": 0.5}, {"a": 0.5, "offset": "spread", "activation": "softmax"}, {"layer": "0"})
+)
 def test_imbalance_of_the_clean_samples_does_not_matter(options):
     """Class 2 given twelve times over is the same information: nothing may move."""
     network, (X, y) = planted(), data()
@@ -177,7 +181,12 @@ def test_all_containers_give_one_report():
     base = lc.detect_soda(network, (X, y), a=0.5).index
     as_torch = TensorDataset(torch.as_tensor(X), torch.as_tensor(y))
     dataset = lc.Dataset(X, y, X[:8], y[:8])
-    for given in (as_torch, DataLoader(as_torch, batch_size=7, shuffle=True), dataset, [torch.as_tensor(X), y.tolist()]):
+    for given in (
+        as_torch,
+        DataLoader(as_torch, batch_size=7, shuffle=True),
+        dataset,
+        [torch.as_tensor(X), y.tolist()],
+    ):
         np.testing.assert_allclose(lc.detect_soda(network, given, a=0.5).index, base, rtol=1e-9)
 
 

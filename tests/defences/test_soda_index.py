@@ -52,7 +52,9 @@ def test_the_index_has_no_unit(values, scale, shift, sign):
         np.testing.assert_allclose(np.median(np.abs(index)), 1 / 1.4826, rtol=1e-12)
 
 
-@pytest.mark.parametrize("values", ([1.0, 1, 1, 1, 9], [0.3] * 8, [0.1, 0.1 + 1e-17, 0.1, 5.0], [1.0, 2.0], [], [np.nan] * 6))
+@pytest.mark.parametrize(
+    "values", ([1.0, 1, 1, 1, 9], [0.3] * 8, [0.1, 0.1 + 1e-17, 0.1, 5.0], [1.0, 2.0], [], [np.nan] * 6)
+)
 def test_no_scale_no_index(values):
     assert np.isnan(mad_index(values)).all()
 
