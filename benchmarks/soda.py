@@ -83,7 +83,7 @@ def child(path, side):
 
 
 def compare(args):
-    rows = []
+    rows, loop = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.npz"
         make(path, args.neurons, args.classes, args.samples)

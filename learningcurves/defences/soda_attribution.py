@@ -12,7 +12,7 @@ which for a = 1 depends on neither data nor source class. With ``effect="absolut
 by sample, as the authors' code does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -129,7 +129,8 @@ def causal_attribution(
     force : str, optional
         "intervention": do not use the closed form even where it holds.
     """
-    means = means or class_means(tail, samples, activation=activation, batch_size=batch_size)
+    if means is None and (a != 1 or offset == "spread"):  # else nothing depends on the samples
+        means = class_means(tail, samples, activation=activation, batch_size=batch_size)
     b_i = np.full(tail.n_neurons, float(b)) if offset == "constant" else b * means.spread
     options = (tail, samples, list(sources), a, b_i, effect, activation, batch_size)
     if tail.weight is None or force == INTERVENTION:
@@ -232,6 +233,9 @@ def _gap(values, tail, samples, sources, a, b_i, effect, activation, batch_size)
     if source is None:
         return float("nan")
     neurons = np.argsort(-values[source].max(axis=1), kind="stable")[:CHECKED]
+    if a == 1 and activation == "logit":  # then any samples give the same
+        rows = np.flatnonzero(samples.y == sources[source])[:32]
+        samples = replace(samples, X=samples.X[torch.from_numpy(rows)], y=samples.y[rows])
     options = (samples, [sources[source]], a, b_i, effect, activation, batch_size)
     found = _by_intervention(tail, *options, neurons=neurons)[0]
     wanted = values[source][neurons]
