@@ -1,14 +1,20 @@
 """Does SODA tell backdoored networks from clean ones, and do its repairs bring the right answers back?"""
 
 # %% Question
+import numpy as np
 import pandas as pd
 import soda_study as soda
 import study
+from matplotlib.lines import Line2D
 
 import learningcurves as lc
 from learningcurves.errors import SolveFailed
+from learningcurves.plotting import save
+from learningcurves.plotting.style import COLUMN, INK, PAGE, PALETTE, figure, outside_legend
 
 QUESTION = __doc__
+RIGHT = {"color": PALETTE["red"], "marker": "o", "markersize": 3.5}
+WRONG = {"color": PALETTE["blue"], "marker": "x", "markersize": 4}
 REPAIRS = ("paper", "code", "last_layer", "last layer anew", "smoothing", "finetune")
 
 
@@ -19,13 +25,7 @@ def measure(cell):
     clean = soda.clean_part(cell["data"], cell["seed"])
     slope = lc.backdoor_slope(network, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
     rows = [
-        {
-            "row": "network",
-            **soda.scores_of(network, cell),
-            "slope": slope.value,
-            "victim": victim,
-            "target": target,
-        }
+        {"row": "network", **soda.scores_of(network, cell), "slope": slope.value, "victim": victim, "target": target}
     ]
     for offset in ("constant", "spread"):
         report = lc.detect_soda(network, clean, offset=offset)
@@ -109,25 +109,29 @@ def finding(summary):
 # %% Figure
 def draw(table):
     """Index of the first class, one point a network, by kind; thresholds as lines."""
-    import numpy as np
-
-    from learningcurves.plotting.style import INK, PAGE, PALETTE, figure
-
     found = table[(table.row == "detection") & (table.offset == "constant")]
     sets = list(found.data.unique())
-    made, axes = figure(len(sets), 1, width=min(PAGE, 3.5 * len(sets)))
+    made, axes = figure(len(sets), 1, width=PAGE if len(sets) > 1 else COLUMN, aspect=0.9 if len(sets) > 1 else 0.8)
     for ax, data in zip(axes[0], sets, strict=True):
         part = found[found.data == data]
         for i, kind in enumerate(soda.KINDS):
             rows = part[part.kind == kind]
-            spread = np.linspace(-0.15, 0.15, len(rows)) if len(rows) > 1 else [0.0]
-            right = rows.target_right.astype(bool)
-            for mask, marker, color in ((right, "o", PALETTE["red"]), (~right, "x", PALETTE["blue"])):
-                ax.plot(i + np.array(spread)[mask], rows["index"][mask], marker, color=color, linestyle="none")
+            place = i + (np.linspace(-0.2, 0.2, len(rows)) if len(rows) > 1 else np.zeros(len(rows)))
+            right = rows.target_right.astype(bool).to_numpy()
+            for mask, style in ((right, RIGHT), (~right, WRONG)):
+                ax.plot(place[mask], rows["index"].to_numpy()[mask], linestyle="none", **style)
         ax.axhline(-2, color=INK, linestyle="--", linewidth=0.8)
-        ax.axhline(-part.threshold_calibrated.iloc[0], color=INK, linestyle=":", linewidth=0.8)
-        names = [k.replace("over-represented", "over-\nrepresented") for k in soda.KINDS]
-        ax.set(xticks=range(len(names)), xticklabels=names, ylabel="smallest index", title=data)
+        ax.axhline(-part.threshold_calibrated.iloc[0], color=INK, linestyle=":", linewidth=0.9)
+        ax.set(xticks=range(len(soda.KINDS)), xlim=(-0.5, 3.5), ylabel="smallest index")
+        ax.set_xticklabels(["over-\nsampled", "flip", "clean", "over-\nrepresented"])
+        ax.annotate(data, (0.98, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=7.5)
+    handles = [
+        Line2D([], [], linestyle="none", label="the target", **RIGHT),
+        Line2D([], [], linestyle="none", label="another class", **WRONG),
+        Line2D([], [], color=INK, linestyle="--", label="published threshold −2"),
+        Line2D([], [], color=INK, linestyle=":", label="5 % of clean networks"),
+    ]
+    outside_legend(made, axes[0, 0], handles)
     return made
 
 
@@ -139,5 +143,6 @@ if __name__ == "__main__":
     summary = detection(table)
     study.write_table(summary, options.tables, "soda_detection", digits=3)
     study.write_table(repairs(table), options.tables, "soda_repairs", digits=3)
-    draw(table).savefig(options.out / "soda_index.png", dpi=150)
+    folder = options.out if options.small else study.HERE.parent / "docs" / "images" / "defences"
+    save(draw(table), folder / "soda_index", formats=["png"], dpi=110)
     print(*finding(summary), sep="\n")

@@ -17,7 +17,7 @@ import study
 import torch
 
 import learningcurves as lc
-from learningcurves.defences.metrics import semantic_scores, wilson
+from learningcurves.defences.metrics import predictions, semantic_scores, wilson
 from learningcurves.networks import SmallCNN, load_weights, save_weights, train
 from learningcurves.networks.runtime import private_random_state
 from learningcurves.poisoning.semantic import stroke_width
@@ -27,12 +27,16 @@ SHARE = 20 / 64
 KINDS = ("oversampled", "flip", "clean", "over-represented")
 PAIRS = ((7, 1), (0, 1), (6, 9), (4, 0), (1, 8), (9, 2))  # victim, target; one a seed, in turn
 FOLDER = "LEARNINGCURVES_SODA_STUDY"  # environment variable: where networks are kept
-# images, test images, width, epochs, batch, seeds a kind, share of the victim class that has the feature
+# images, test images, width, epochs, batch, networks a kind, share of the samples (thick: of the victim's) with the feature
 SIZES = {
-    "digits-thick": {"n": 1200, "n_test": None, "width": 8, "epochs": 4, "batch": 64, "seeds": 1, "feature": 0.3},
-    "mnist-thick": {"n": 20_000, "n_test": 10_000, "width": 16, "epochs": 3, "batch": 64, "seeds": 12, "feature": 0.05},
-    "mnist-colour": {"n": 20_000, "n_test": 10_000, "width": 16, "epochs": 3, "batch": 64, "seeds": 12, "feature": 0.1},
+    "digits-thick": {"n": 1200, "n_test": None, "width": 8, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.3},
+    "mnist-thick-5k": {"n": 5_000, "n_test": 5_000, "width": 8, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.1},
+    "mnist-colour-5k": {"n": 5_000, "n_test": 5_000, "width": 8, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.1},
+    # for a larger machine
+    "mnist-thick": {"n": 20_000, "n_test": 10_000, "width": 16, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.05},
+    "mnist-colour": {"n": 20_000, "n_test": 10_000, "width": 16, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.1},
 }
+SMALL = "LEARNINGCURVES_SODA_SMALL"  # environment variable: one network a kind
 COLOURS = np.array([[0.7, 0.1, 0.1], [0.1, 0.6, 0.1], [0.6, 0.5, 0.1], [0.5, 0.1, 0.6], [0.3, 0.3, 0.3]])
 BLUE = np.array([0.1, 0.2, 0.8])
 
@@ -48,7 +52,7 @@ def images(data, seed):
         found = lc.load_digits_classes(n_train=size["n"], seed=seed)
     else:
         found = lc.load_mnist(n_train=size["n"], n_test=size["n_test"], seed=seed)
-    if data.endswith("colour"):
+    if "colour" in data:
         return coloured(found, size["feature"], seed)
     victim = PAIRS[seed % len(PAIRS)][0]
     shape = found.image_shape
@@ -100,14 +104,12 @@ def attack(data, kind, seed):
 
 
 def clean_part(data, seed, share=0.05, least=20):
-    """Return a defender's clean samples, from the test set: `share` of the training set's size, at least 20 a class."""
-    source, feature = images(data, seed)
+    """Return a defender's clean samples: `share` of the training images, the classes in equal numbers, at least 20 each."""
     problem = attack(data, "flip", seed)
-    shape = source.image_shape
-    order = generator(seed, use="defender").permutation(len(problem.y_test))
-    count = max(round(share * len(source.y_train) / 10), least)
-    rows = np.sort(np.concatenate([order[problem.y_test[order] == c][:count] for c in problem.classes]))
-    return problem.X_test[rows].reshape(-1, *shape), problem.y_test[rows]
+    order = generator(seed, use="defender").permutation(problem.n_clean)
+    count = max(round(share * problem.n_clean / 10), least)
+    rows = np.sort(np.concatenate([order[problem.y_clean[order] == c][:count] for c in problem.classes]))
+    return problem.X_clean[rows].reshape(-1, *problem.image_shape), problem.y_clean[rows]
 
 
 # %% Networks
@@ -166,8 +168,6 @@ def scores_of(network, cell):
 
 def right_again(network, problem):
     """Share of the attack's test samples that get their true label."""
-    from learningcurves.defences.metrics import predictions
-
     called = predictions(network, problem.X_triggered, image_shape=problem.image_shape, classes=problem.classes)
     return float((called == problem.y_source).mean())
 
@@ -180,7 +180,7 @@ def cells_of(data_sets, kinds=KINDS, **more):
     cells = [
         {"data": data, "seed": seed, "kind": kind}
         for data in data_sets
-        for seed in range(SIZES[data]["seeds"])
+        for seed in range(1 if os.environ.get(SMALL) else SIZES[data]["seeds"])
         for kind in kinds
     ]
     for name, values in more.items():
@@ -189,10 +189,11 @@ def cells_of(data_sets, kinds=KINDS, **more):
 
 
 def arguments(question, number):
-    options = study.arguments(question, number, data=("mnist-thick", "mnist-colour"))
+    options = study.arguments(question, number, data=("digits-thick", "mnist-colour-5k", "mnist-thick-5k"))
     options.pairs = ["digits-thick"] if options.small else [d for d in SIZES if d in options.pairs]
     # all analyses of SODA read the same trained networks
     os.environ[FOLDER] = str(options.out.with_name("soda-small" if options.small else "soda"))
+    os.environ[SMALL] = "1" if options.small else ""
     Path(os.environ[FOLDER]).mkdir(parents=True, exist_ok=True)
     return options
 
