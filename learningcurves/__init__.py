@@ -43,6 +43,10 @@ _WITH_TORCH = {
     "learningcurves.networks.cnn": ("SmallCNN",),
     "learningcurves.networks.curve": ("train_curve",),
     "learningcurves.networks.resnet": ("ResNet18",),
+    "learningcurves.defences.baselines": ("defend_last_layer", "defend_smoothing"),
+    "learningcurves.defences.neural_cleanse": ("detect_neural_cleanse",),
+    "learningcurves.defences.soda": ("detect_soda",),
+    "learningcurves.defences.soda_repair": ("repair_soda",),
 }
 _MODULE_OF = {name: module for where in (_WHERE, _WITH_TORCH) for module, names in where.items() for name in names}
 # a star import brings no torch
