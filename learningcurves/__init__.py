@@ -23,8 +23,12 @@ _WHERE = {
         "load_cifar10", "load_cifar10_pair", "load_imagenette", "load_imagenette_pair", "load_mnist", "load_mnist_pair",
     ),
     "learningcurves.poisoning.backdoor": ("poison",),
+    "learningcurves.poisoning.clean_label": ("poison_clean_label",),
+    "learningcurves.poisoning.semantic": ("NaturalFeature", "poison_semantic"),
+    "learningcurves.poisoning.triggers": ("PerClass",),
     "learningcurves.poisoning.patches": ("Checkerboard", "ImagePatch", "RandomPatch", "SolidPatch", "badnets_patch"),
-    "learningcurves.poisoning.overlays": ("Blend", "Invisible", "Sinusoid"),
+    "learningcurves.poisoning.overlays": ("Blend", "Invisible", "Overlay", "Sinusoid"),
+    "learningcurves.defences.metrics": ("attack_scores", "defence_scores", "semantic_scores"),
     "learningcurves.learners.learners": ("KernelSVM", "LinearSVM", "Logistic", "Ridge", "Softmax"),
     "learningcurves.curves.curve": ("LearningCurve", "LearningCurves", "learning_curve"),
     "learningcurves.curves.slope": ("Slope", "backdoor_slope"),
@@ -42,6 +46,8 @@ _WITH_TORCH = {
     "learningcurves.constraints.semantic_loss": ("SemanticLoss",),
     "learningcurves.networks.cnn": ("SmallCNN",),
     "learningcurves.networks.curve": ("train_curve",),
+    "learningcurves.networks.pgd": ("PGD",),
+    "learningcurves.networks.poisoned": ("PoisonedDataset",),
     "learningcurves.networks.resnet": ("ResNet18",),
 }
 _MODULE_OF = {name: module for where in (_WHERE, _WITH_TORCH) for module, names in where.items() for name in names}
