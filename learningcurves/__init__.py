@@ -44,6 +44,9 @@ _WHERE = {
 }  # fmt: skip
 _WITH_TORCH = {
     "learningcurves.constraints.semantic_loss": ("SemanticLoss",),
+    "learningcurves.defences.anp": ("defend_anp",),
+    "learningcurves.defences.finetune": ("defend_fineprune", "defend_finetune"),
+    "learningcurves.defences.relearn": ("relearn_curve",),
     "learningcurves.networks.cnn": ("SmallCNN",),
     "learningcurves.networks.curve": ("train_curve",),
     "learningcurves.networks.pgd": ("PGD",),
@@ -58,6 +61,8 @@ __all__ = sorted([*(name for names in _WHERE.values() for name in names), "__ver
 def __getattr__(name):
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'learningcurves' has no attribute {name!r}")
+    if _MODULE_OF[name] in _WITH_TORCH:
+        importlib.import_module("learningcurves.networks")  # says how to install torch where it is missing
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value

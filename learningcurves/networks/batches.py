@@ -102,8 +102,10 @@ def as_network_data(problem, *, dtype=torch.float32) -> NetworkData:
     if y_source is not None and "y_triggered" in test and classes is not None:
         y_source = check_labels(y_source, "y_source", len(test["y_triggered"]), known=classes)
         test["y_source"] = torch.from_numpy(np.searchsorted(classes, y_source))
-    facts = {"classes": classes, "image_shape": image_shape, "batch_share": batch_share}
-    return NetworkData(samples, targets, torch.arange(len(samples)) >= len(X), **facts, **test)
+    is_backdoor = torch.arange(len(samples)) >= len(X)
+    return NetworkData(
+        samples, targets, is_backdoor, classes=classes, image_shape=image_shape, batch_share=batch_share, **test
+    )
 
 
 def _named_parts(problem):
@@ -241,13 +243,12 @@ def epoch_batches(data: NetworkData, batch_size: int, seed: int, epoch: int) -> 
     In the second case the clean samples come once, and the backdoor samples fill their share of each batch, going
     through one random order after the other, so that their numbers of visits differ by one at most.
     """
-    n_batches, n_clean, m = steps_of(data, batch_size), len(data.X), 0
-    if data.batch_share is not None:
-        n_clean = int((~data.is_backdoor).sum())
-        m = len(data.X) - n_clean
-    if not m:
-        return batch_indices(n_clean, batch_size, seed, epoch)
-    clean = np.array_split(generator(seed, use="batches", epoch=epoch).permutation(n_clean), n_batches)
+    n_clean = int((~data.is_backdoor).sum())
+    m = len(data.X) - n_clean
+    if data.batch_share is None or not m:
+        return batch_indices(len(data.X), batch_size, seed, epoch)
+    order = generator(seed, use="batches", epoch=epoch).permutation(n_clean)
+    clean = np.array_split(order, steps_of(data, batch_size))
     share = data.batch_share / (1 - data.batch_share)  # clean samples come first in `data`
     counts = [max(1, round(share * len(part))) for part in clean]
     draws = generator(seed, use="backdoor batches", epoch=epoch)

@@ -131,6 +131,6 @@ def _perturbed(perturb, rows, labels, shape, value_range):
         )
     check_in_range(changed, "the result of `perturb`", value_range)
     changed = changed.astype(np.float64)
-    facts = dict(getattr(perturb, "facts", None) or {"perturb": repr(perturb)})
-    facts["largest_change"] = float(np.abs(changed - images).max())
+    made = getattr(perturb, "facts", None) or {"perturb": repr(perturb)}
+    facts = {**made, "largest_change": float(np.abs(changed - images).max())}
     return np.clip(changed, *value_range).reshape(len(rows), -1), facts
