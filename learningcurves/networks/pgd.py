@@ -96,7 +96,7 @@ class PGD:
             raise NotSupported(f"`module` is a {type(module).__name__}; expected a torch.nn.Module.")
         source = as_samples(X, "`X`", network_dtype(module))
         check_in_range(source.numpy(), "X", (low, high))
-        labels = torch.as_tensor(np.asarray(y))
+        labels = torch.from_numpy(np.array(y))
         if labels.shape != (len(source),) or labels.is_floating_point():
             raise InvalidInput(
                 f"`y` has shape {tuple(labels.shape)} and {labels.dtype}; expected {len(source)} class indices."
