@@ -245,7 +245,12 @@ class Strange(nn.Module):
         (lambda: quick(units=["blocks.0.2"]), "ReLU"),
         (lambda: quick(units=["conv9"]), "does not have"),
         (lambda: quick(units="channels"), "units"),
-        (lambda: quick(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, affine=False), nn.Flatten(), nn.Linear(36, 3))), "affine=False"),
+        (
+            lambda: quick(
+                nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, affine=False), nn.Flatten(), nn.Linear(36, 3))
+            ),
+            "affine=False",
+        ),
         (lambda: quick(threshold=1.0), "prunes all 21 neurons"),
         (lambda: quick(number=21), "prunes all 21 neurons"),
         (lambda: quick(number=22), "21 neurons"),
