@@ -125,11 +125,17 @@ def finding(summary, related):
 
 # %% Figure: ASR over count; what the last layer foresees
 def draw(table, summary, data):
-    from learningcurves.plotting.style import PAGE, figure, group_styles, outside_legend
+    from learningcurves.plotting.style import PAGE, figure, group_styles, local, outside_legend
 
+    with local():
+        return _draw(
+            table, summary, data, figure(3, 1, width=PAGE, aspect=0.95), group_styles(attacks.ATTACKS), outside_legend
+        )
+
+
+def _draw(table, summary, data, drawing, styles, outside_legend):
     table, summary = table[table.data == data], summary[summary.data == data]
-    styles = group_styles(attacks.ATTACKS)
-    made, axes = figure(3, 1, width=PAGE, aspect=0.95)
+    made, axes = drawing
     left, middle, right = axes[0]
     handles = []
     for attack, style in styles.items():
@@ -143,21 +149,18 @@ def draw(table, summary, data):
         dots = {"color": style.color, "marker": style.marker, "linestyle": "none", "markersize": 3}
         middle.plot(np.abs(points.slope), asr, **dots)
         right.plot(points.head_bk, asr, **dots)
-    left.plot([], [], color="none")
-    floor = summary.no_trigger.mean()
-    left.axhline(floor, color="#333333", linestyle=":", linewidth=0.8)
+    floor = left.axhline(summary.no_trigger.mean(), color="#333333", linestyle=":", linewidth=0.8, label="no trigger")
     left.set(xscale="log", xlabel="poisons (count)", ylabel="attack success rate", ylim=(-0.03, 1.03))
     middle.set(xscale="log", xlabel="|slope| of the clean last layer (nats)", ylim=(-0.03, 1.03))
     right.set(xlabel="BK of the refitted head at β = 1", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03))
-    outside_legend(made, left, handles)
+    outside_legend(made, left, [*handles, floor])
     return made
 
 
 # %% Run, tables, figures, finding
 if __name__ == "__main__":
     options = attacks.arguments(QUESTION, "09")
-    table = study.run(cells_of(options.data), measure, options.out, options.n_jobs)
-    table = table[table.status == "ok"]
+    table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
     summary = by_count(table)
     related = relations(table, summary)
     study.write_table(table, options.tables, "attack_counts_networks", digits=4)

@@ -92,7 +92,7 @@ def finding(summary):
 
 # %% Figure
 def draw(summary):
-    from learningcurves.plotting.style import PAGE, figure, group_styles, outside_legend
+    from learningcurves.plotting.style import PAGE, figure, group_styles, local, outside_legend
 
     names = {
         "asr": "trigger alone (ASR)",
@@ -102,29 +102,25 @@ def draw(summary):
         "no_trigger": "neither",
     }
     data_sets = list(summary.data.unique())
-    made, axes = figure(len(data_sets), 1, width=PAGE / 2 * len(data_sets), aspect=0.75)
-    styles, handles = group_styles(names.values()), []
-    for ax, data in zip(axes[0], data_sets, strict=True):
-        group = summary[summary.data == data].sort_values("eps")
-        lines = []
-        for name, label in names.items():
-            low, high = group[name] - group[f"{name}_low"], group[f"{name}_high"] - group[name]
-            lines.append(ax.errorbar(group.eps, group[name], [low, high], **styles[label].line(label=label)))
-        handles = handles or lines
-        ax.set(
-            xlabel="ε of the perturbation (share of the range)",
-            ylabel=f"called the target ({data})",
-            ylim=(-0.03, 1.03),
-        )
-    outside_legend(made, axes[0, 0], handles)
+    with local():
+        made, axes = figure(len(data_sets), 1, width=0.6 * PAGE * len(data_sets), aspect=0.62)
+        styles, handles = group_styles(names.values()), []
+        for ax, data in zip(axes[0], data_sets, strict=True):
+            group = summary[summary.data == data].sort_values("eps")
+            lines = []
+            for name, label in names.items():
+                spread = [group[name] - group[f"{name}_low"], group[f"{name}_high"] - group[name]]
+                lines.append(ax.errorbar(group.eps, group[name], spread, **styles[label].line(label=label)))
+            handles = handles or lines
+            ax.set(xlabel="ε (share of the value range)", ylabel=f"called the target ({data})", ylim=(-0.03, 1.03))
+        outside_legend(made, axes[0, 0], handles)
     return made
 
 
 # %% Run, tables, figure, finding
 if __name__ == "__main__":
     options = attacks.arguments(QUESTION, "10")
-    table = study.run(cells_of(options.data), measure, options.out, options.n_jobs)
-    table = table[table.status == "ok"]
+    table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
     summary = by_eps(table)
     study.write_table(table, options.tables, "clean_label_networks", digits=4)
     study.write_table(summary, options.tables, "clean_label", digits=4)

@@ -153,67 +153,75 @@ def finding(summary):
 
 # %% Figures: curve before and after, and re-learning, an attack a row; ANP over threshold and alpha
 def draw(table, data):
-    from learningcurves.plotting.style import PAGE, figure, group_styles, outside_legend
+    from learningcurves.plotting.style import PAGE, figure, local, outside_legend
 
     table = table[table.data == data]
     names = list(table.attack.unique())
-    styles = group_styles(DEFENCES)
-    made, axes = figure(3, len(names), width=PAGE, aspect=0.8)
-    handles = []
-    for row, attack in zip(axes, names, strict=True):
-        part = table[table.attack == attack]
-        for i, (defence, style) in enumerate(styles.items()):
-            group = part[part.defence == defence]
-            curve = group[group.what == "curve"].groupby("beta")[["loss_triggered", "bk"]].median()
-            lines = row[0].plot(curve.index, curve.loss_triggered, **style.line(label=defence))
-            handles += lines if attack == names[0] else []
-            slopes = -group[group.what == "scores"].slope
-            row[1].plot([i] * len(slopes), slopes, **style.line(linestyle="none"))
-            again = group[group.what == "relearn"]
-            asr = (again.asr_hits / again.asr_n).groupby(again["count"])
-            row[2].plot(asr.median().index, asr.median(), **style.line())
-            row[2].fill_between(asr.min().index, asr.min(), asr.max(), color=style.color, alpha=0.15, linewidth=0)
-        row[0].set(xlabel="β", ylabel=f"{attack}: triggered loss (nats)")
-        row[0].set_xscale("symlog", linthresh=1e-3)
-        row[0].set_xticks([0, 1e-2, 1], ["0", "0.01", "1"])
-        row[1].set(ylabel="−slope of the last layer", yscale="log")
-        row[1].set_xticks(range(len(styles)), [d.replace(" ", "\n") for d in styles], rotation=60, fontsize="x-small")
-        row[2].set(xlabel="poisons in re-training (count)", ylabel="attack success rate", ylim=(-0.03, 1.03))
-        row[2].set_xscale("symlog", linthresh=1)
-        row[2].set_xticks([0, 1, 10, 50], ["0", "1", "10", "50"])
-    outside_legend(made, axes[0, 0], handles)
+    with local():
+        made, axes = figure(3, len(names), width=PAGE, aspect=0.8)
+        handles = [
+            draw_row(row, table[table.attack == attack], attack) for row, attack in zip(axes, names, strict=True)
+        ]
+        outside_legend(made, axes[0, 0], handles[0])
     return made
 
 
-def draw_anp(table, alphas, data):
-    from learningcurves.plotting.style import PAGE, figure, group_styles, outside_legend
+def draw_row(axes, table, attack):
+    """Draw one attack: last-layer curve, slope, re-learning; return one line a defence."""
+    from learningcurves.plotting.style import group_styles
 
-    made, axes = figure(2, 1, width=PAGE * 0.8, aspect=0.75)
-    left, right = axes[0]
+    curve_axes, slope_axes, again_axes = axes
+    styles, handles = group_styles(DEFENCES), []
+    for i, defence in enumerate(DEFENCES):
+        style, group = styles[defence], table[table.defence == defence]
+        curve = group[group.what == "curve"].groupby("beta").loss_triggered.median()
+        handles += curve_axes.plot(curve.index, curve, **style.line(label=defence))
+        scores = group[group.what == "scores"]
+        slope_axes.plot([i] * len(scores), -scores.slope, **style.line(linestyle="none"))
+        again = group[group.what == "relearn"]
+        asr = (again.asr_hits / again.asr_n).groupby(again["count"])
+        again_axes.plot(asr.median().index, asr.median(), **style.line())
+        again_axes.fill_between(asr.min().index, asr.min(), asr.max(), color=style.color, alpha=0.15, linewidth=0)
+    curve_axes.set(xlabel="β", ylabel=f"{attack}: triggered loss (nats)", ylim=(0, None))
+    curve_axes.set_xscale("symlog", linthresh=1e-3)
+    curve_axes.set_xticks([0, 1e-2, 1], ["0", "0.01", "1"])
+    slope_axes.set(ylabel="−slope of the last layer (nats)", yscale="log", xlim=(-0.5, len(DEFENCES) - 0.5))
+    slope_axes.set_xticks(range(len(DEFENCES)), [d.replace(" ", "\n") for d in DEFENCES], rotation=45)
+    again_axes.set(xlabel="poisons in re-training (count)", ylabel="attack success rate", ylim=(-0.03, 1.03))
+    again_axes.set_xscale("symlog", linthresh=1)
+    again_axes.set_xlim(-0.3, max(RELEARN) * 1.3)
+    again_axes.set_xticks([0, 1, 10, 50], ["0", "1", "10", "50"])
+    return handles
+
+
+def draw_anp(table, alphas, data):
+    from learningcurves.plotting.style import PAGE, figure, group_styles, local, outside_legend
+
     oracle = table[(table.data == data) & (table.what == "oracle")]
-    styles, handles = group_styles(oracle.attack.unique()), []
-    for attack, style in styles.items():
-        group = oracle[oracle.attack == attack].groupby("threshold")[["acc", "asr"]].median()
-        handles += left.plot(group.index, group.asr, **style.line(label=f"{attack}: ASR (oracle)", markersize=2.5))
-        left.plot(group.index, group.acc, color=style.color, linestyle=":")
-    left.set(xlabel="threshold (dotted: clean accuracy)", ylabel="share of test samples", ylim=(-0.03, 1.03))
-    if alphas is not None:
-        for alpha, style in group_styles(sorted(alphas.alpha.unique())).items():
-            group = (
-                alphas[(alphas.alpha == alpha) & (alphas.data == data)].groupby("threshold")[["acc", "asr"]].median()
-            )
-            (line,) = right.plot(1 - group.acc, group.asr, **style.line(label=f"α = {alpha:g}", markersize=2.5))
-            handles.append(line)
-        right.set(xlabel=f"clean error ({ATTACKS[0]})", ylabel="attack success rate (oracle)", ylim=(-0.03, 1.03))
-    outside_legend(made, left, handles)
+    with local():
+        made, (axes,) = figure(2, 1, width=PAGE, aspect=0.7)
+        handles = []
+        for attack, style in group_styles(oracle.attack.unique()).items():
+            group = oracle[oracle.attack == attack].groupby("threshold")[["acc", "asr"]].median()
+            look = style.line(label=f"{attack}: ASR (oracle)", markersize=2.5)
+            handles += axes[0].plot(group.index, group.asr, **look)
+            axes[0].plot(group.index, group.acc, color=style.color, linestyle=":", label="clean accuracy")
+        axes[0].set(xlabel="threshold (dotted: clean accuracy)", ylabel="share of test samples", ylim=(-0.03, 1.03))
+        if alphas is not None:
+            alphas = alphas[alphas.data == data]
+            for alpha, style in group_styles(sorted(alphas.alpha.unique())).items():
+                group = alphas[alphas.alpha == alpha].groupby("threshold")[["acc", "asr"]].median()
+                handles += axes[1].plot(1 - group.acc, group.asr, **style.line(label=f"α = {alpha:g}", markersize=2.5))
+            axes[1].set(xlabel=f"clean error, {ATTACKS[0]}, over thresholds", ylabel="attack success rate (oracle)")
+            axes[1].set(ylim=(-0.03, 1.03))
+        outside_legend(made, axes[0], handles)
     return made
 
 
 # %% Run, tables, figures, finding
 if __name__ == "__main__":
     options = attacks.arguments(QUESTION, "11")
-    table = study.run(cells_of(options.data), measure, options.out, options.n_jobs)
-    table = table[table.status == "ok"]
+    table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
     summary = by_defence(table)
     study.write_table(table, options.tables, "defences_networks", digits=4)
     study.write_table(summary, options.tables, "defences", digits=4)

@@ -157,6 +157,13 @@ def arguments(question, number, data=("mnist",)):
     return options
 
 
+def finished(table):
+    """Return the rows that were measured; the end of the script where there is none yet."""
+    if not len(table):
+        raise SystemExit("  no cell has been measured yet")
+    return table[table.status == "ok"]
+
+
 def save_figure(figure, options, name):
     from learningcurves.plotting import save
 
