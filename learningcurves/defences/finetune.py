@@ -9,7 +9,7 @@ from torch import nn
 from learningcurves.checks import check_integer, check_number
 from learningcurves.defences.base import Defended, accuracy, check_network, clean_samples, frozen_copy
 from learningcurves.errors import InvalidInput
-from learningcurves.networks.features import extract_features, find_head
+from learningcurves.networks.features import sample_features, find_head
 from learningcurves.networks.runtime import network_device, torch_threads
 from learningcurves.networks.train import train
 
@@ -102,7 +102,7 @@ def defend_fineprune(
     begun = time.perf_counter()
     module = frozen_copy(network)
     head = find_head(module, use.X[:2])
-    features = extract_features(module, use.X, threads=threads).X
+    features = sample_features(module, use.X, threads=threads).X
     order = np.argsort(np.abs(features).mean(axis=0), kind="stable")
     if number is not None:
         check_integer(number, "number", low=0, high=len(order), hint=f"{len(order)} features enter the head.")
@@ -129,7 +129,7 @@ def defend_fineprune(
 def _n_silent(module, linear, order, held_out, tol):
     """Return how many neurons, in this order, can go before held-out accuracy falls by more than `tol`."""
     base = accuracy(module, held_out).value
-    features, y = extract_features(module, held_out.X, threads=None).X.astype(np.float64), held_out.y.numpy()
+    features, y = sample_features(module, held_out.X, threads=None).X.astype(np.float64), held_out.y.numpy()
     weight = linear.weight.detach().double().cpu().numpy()
     offset = 0.0 if linear.bias is None else linear.bias.detach().double().cpu().numpy()
     scores = features @ weight.T + offset
