@@ -23,8 +23,12 @@ _WHERE = {
         "load_cifar10", "load_cifar10_pair", "load_imagenette", "load_imagenette_pair", "load_mnist", "load_mnist_pair",
     ),
     "learningcurves.poisoning.backdoor": ("poison",),
+    "learningcurves.poisoning.clean_label": ("poison_clean_label",),
+    "learningcurves.poisoning.semantic": ("NaturalFeature", "poison_semantic"),
+    "learningcurves.poisoning.triggers": ("PerClass",),
     "learningcurves.poisoning.patches": ("Checkerboard", "ImagePatch", "RandomPatch", "SolidPatch", "badnets_patch"),
-    "learningcurves.poisoning.overlays": ("Blend", "Invisible", "Sinusoid"),
+    "learningcurves.poisoning.overlays": ("Blend", "Invisible", "Overlay", "Sinusoid"),
+    "learningcurves.defences.metrics": ("attack_scores", "defence_scores", "semantic_scores"),
     "learningcurves.learners.learners": ("KernelSVM", "LinearSVM", "Logistic", "Ridge", "Softmax"),
     "learningcurves.curves.curve": ("LearningCurve", "LearningCurves", "learning_curve"),
     "learningcurves.curves.slope": ("Slope", "backdoor_slope"),
@@ -40,8 +44,13 @@ _WHERE = {
 }  # fmt: skip
 _WITH_TORCH = {
     "learningcurves.constraints.semantic_loss": ("SemanticLoss",),
+    "learningcurves.defences.anp": ("defend_anp",),
+    "learningcurves.defences.finetune": ("defend_fineprune", "defend_finetune"),
+    "learningcurves.defences.relearn": ("relearn_curve",),
     "learningcurves.networks.cnn": ("SmallCNN",),
     "learningcurves.networks.curve": ("train_curve",),
+    "learningcurves.networks.pgd": ("PGD",),
+    "learningcurves.networks.poisoned": ("PoisonedDataset",),
     "learningcurves.networks.resnet": ("ResNet18",),
     "learningcurves.defences.baselines": ("defend_last_layer", "defend_smoothing"),
     "learningcurves.defences.neural_cleanse": ("detect_neural_cleanse",),
@@ -56,6 +65,8 @@ __all__ = sorted([*(name for names in _WHERE.values() for name in names), "__ver
 def __getattr__(name):
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'learningcurves' has no attribute {name!r}")
+    if _MODULE_OF[name] in _WITH_TORCH:
+        importlib.import_module("learningcurves.networks")  # says how to install torch where it is missing
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
