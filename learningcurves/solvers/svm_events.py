@@ -279,7 +279,7 @@ class Tracer:
         S, upper = np.append(self.rows.index, sample), self.upper()
         step = np.append(-inward * u, inward)
         alpha, speed = self.y[S] * self.v[S], self.y[S] * step
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             room = np.where(speed < 0, alpha / -speed, np.where(speed > 0, (upper[S] - alpha) / speed, np.inf))
         room[np.abs(speed) <= 1e-12] = np.inf
         position = int(np.argmin(room))
@@ -359,7 +359,7 @@ class Tracer:
 
 def margin_lengths(slack, speed):
     """Return the beta ahead at which samples outside S reach the margin, given how far off they are and how fast that changes."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(speed < 0, np.maximum(slack, 0.0) / -speed, np.inf)
 
 
@@ -367,7 +367,7 @@ def weight_lengths(alpha, speed, bound, growth):
     """Return the beta ahead at which the weights of S reach 0, and their (growing) bounds."""
     gain = speed - growth
     still = 1e-13 * float(np.abs(speed).max(initial=0.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         down = np.where(speed < -still, np.maximum(alpha, 0.0) / -speed, np.inf)
         up = np.where(gain > still, np.maximum(bound - alpha, 0.0) / gain, np.inf)
     return down, up
