@@ -20,17 +20,12 @@ from references import LD, NoReference, kernel_matrix, reference
 import learningcurves as lc
 from learningcurves.errors import SolveFailed
 from learningcurves.solvers.objective import training_samples
-from learningcurves.solvers.svm import exact_path
+from learningcurves.solvers.svm import exact_weights, hinge_svm_path, share_kernel
 
 TOLERANCE = 1e-8
 # rounding the samples alone to float64 moves w by some 4,000 times what the extended precision of the reference does:
 # on the worst conditioned problems no solver can do better
 ROUNDING = 4096.0
-
-
-def hinge_path(objective, samples):
-    """Return the exact path of a hinge objective on [0, 1]."""
-    return exact_path(objective, samples)
 
 
 def _places(path, rng):
@@ -46,15 +41,16 @@ def hinge_misses(seed, kind):
     problem, learner, _ = random_case(seed, kind)
     objective, rng = learner.objective(problem.X_clean), np.random.default_rng([seed, 7])
     samples = training_samples(problem, objective)
+    shared = share_kernel(objective, samples)
     try:
-        path = hinge_path(objective, samples)
+        path = hinge_svm_path(objective, samples, shared=shared)
     except SolveFailed:
         return None
     X = samples.X.astype(LD)
     K = kernel_matrix(objective.kernel, X, X)
     errors = []
     for at in _places(path, rng):
-        v, b = (part[0] for part in path.at(np.array([at])))
+        _, (v,), (b,) = exact_weights(objective, shared, *path.at(np.array([at])))
         try:
             truth = reference(problem, objective, float(at))
         except NoReference:

@@ -27,6 +27,7 @@ _WHERE = {
     "learningcurves.poisoning.overlays": ("Blend", "Invisible", "Sinusoid"),
     "learningcurves.learners.learners": ("KernelSVM", "LinearSVM", "Logistic", "Ridge", "Softmax"),
     "learningcurves.curves.curve": ("LearningCurve", "LearningCurves", "learning_curve"),
+    "learningcurves.curves.exact_path": ("ExactPath", "exact_path"),
     "learningcurves.curves.slope": ("Slope", "backdoor_slope"),
     "learningcurves.curves.deviation": ("Deviation", "parameter_deviation"),
     "learningcurves.curves.influence": ("PairwiseInfluence", "pairwise_influence"),

@@ -160,24 +160,32 @@ def _certify(objective, shared, y, solution):
     return found
 
 
-def exact_path(objective, samples, *, beta_max=1.0, shared=None, start=None):
-    """Every breakpoint of the path in [0, beta_max], as an `SVMPath`."""
+def hinge_svm_path(objective, samples, *, beta_max=1.0, shared=None, start=None):
+    """Every breakpoint of the path in [0, beta_max], as an `SVMPath` (see `exact_weights` for its w and b)."""
     kernel = share_kernel(objective, samples).rows if shared is None else shared.rows
     base, rate = bounds(objective, samples)
     free = objective.intercept == 0
     return svm_path(kernel, samples.y, base, rate, free_intercept=free, beta_max=beta_max, start=start)
 
 
+def exact_weights(objective, shared, v, b):
+    """Return w (B, d) or None for kernels, v and the intercept (B,) of dual weights v (B, N) and the kernel's own b."""
+    mu = objective.intercept
+    b = np.zeros(len(v)) if mu is None else v.sum(axis=1) / mu if mu else b
+    if shared.features is None:
+        return None, v, b
+    coef, shift = shared.features.weights(v)
+    return coef, v, b - shift
+
+
 def _assemble(objective, samples, beta, shared, solutions, moves, certificates) -> HingePath:
-    v = np.array([s.v for s in solutions])
-    dv = np.array([d.dv for d in moves])
-    b, db = _intercepts(objective, solutions, moves, v, dv)
-    coef = d_coef = None
-    if shared.features is not None:
-        coef, shift = shared.features.weights(v)
-        d_coef, d_shift = shared.features.weights(dv)
-        held = np.array([not np.any(s.free) for s in solutions])  # balanced pushes: b stays where it is
-        coef, d_coef, b, db = coef[:, :, None], d_coef[:, :, None], b - shift, db - np.where(held, 0.0, d_shift)
+    v, dv = np.array([s.v for s in solutions]), np.array([d.dv for d in moves])
+    coef, _, b = exact_weights(objective, shared, v, np.array([s.b for s in solutions]))
+    d_coef, _, db = exact_weights(objective, shared, dv, np.array([d.db for d in moves]))
+    if coef is not None:
+        coef, d_coef = coef[:, :, None], d_coef[:, :, None]
+        if objective.intercept == 0:  # no margin vectors and balanced pushes: b stays where it is
+            db = np.where([np.any(s.free) for s in solutions] | np.isnan(db), db, 0.0)
     status = tuple(s.status for s in solutions)
     return HingePath(
         objective=objective,
@@ -198,14 +206,6 @@ def _assemble(objective, samples, beta, shared, solutions, moves, certificates) 
         solutions=tuple(solutions),
         directions=tuple(moves),
     )
-
-
-def _intercepts(objective, solutions, moves, v, dv):
-    if objective.intercept is None:
-        return np.zeros(len(v)), np.zeros(len(v))
-    if objective.intercept > 0:  # the constant feature 1/sqrt(mu): b = sum v / mu
-        return v.sum(axis=1) / objective.intercept, dv.sum(axis=1) / objective.intercept
-    return np.array([s.b for s in solutions]), np.array([d.db for d in moves])
 
 
 def _as_given(shared, y, upper, given, free) -> DualSolution:

@@ -69,6 +69,15 @@ class SVMPath:
         """OK where the residual is below 1e-9 (or explained by rounding); else MAX_STEPS: see `residuals`."""
         return Status.OK if self.residual <= max(10 * RESIDUAL, self.rounding) else Status.MAX_STEPS
 
+    @property
+    def intercept_is_unique(self) -> bool:
+        """Whether every piece has one optimal intercept."""
+        ends = self.breakpoints
+        return not any(
+            p.pinned and self._width(0.5 * (a + b)) > UNIQUE
+            for p, a, b in zip(self._pieces, ends[:-1], ends[1:], strict=True)
+        )
+
     def at(self, betas):
         """Return v of shape (B, N) and b of shape (B,) at the given betas."""
         betas = np.atleast_1d(np.asarray(betas, dtype=float))
