@@ -10,8 +10,9 @@ from learningcurves.checks import check_beta, check_reg
 from learningcurves.data.problem import BackdoorProblem
 from learningcurves.errors import NotSupported, Status
 from learningcurves.learners.resolve import is_module, resolve
+from learningcurves.solvers.certificate import Certificate
 from learningcurves.solvers.objective import encode_labels, training_samples
-from learningcurves.solvers.svm import exact_weights, hinge_svm_path, share_kernel
+from learningcurves.solvers.svm import certify, exact_weights, hinge_svm_path, share_kernel
 
 BLOCK = 256  # values of beta scored at once
 
@@ -73,6 +74,11 @@ class ExactPath:
         path, objective, shared = self._solved
         beta = check_beta(beta)
         return exact_weights(objective, shared, *path.at(beta))
+
+    def certificate(self, beta: float) -> Certificate:
+        """How far the weights at one beta can be from the exact minimiser."""
+        path, objective, shared = self._solved
+        return certify(objective, shared, path.y, path.solution(float(check_beta(beta)[0])))
 
     def loss_at(self, beta) -> np.ndarray:
         """Triggered loss at any values of beta in [0, 1], shape (B,)."""

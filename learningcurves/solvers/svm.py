@@ -140,12 +140,13 @@ def svm_weight_path(objective, samples, beta, *, start=None, shared=None, given=
     else:
         solutions = [_as_given(shared, y, base + value * rate, given, free) for value in beta]
         moves = [fixed_direction(kernel, y, s, rate, free_intercept=free) for s in solutions]
-    certificates = [_certify(objective, shared, y, solution) for solution in solutions]
+    certificates = [certify(objective, shared, y, solution) for solution in solutions]
     solutions = [replace(solution, factor=None) for solution in solutions]  # factors are not kept with the path
     return _assemble(objective, samples, beta, shared, solutions, moves, certificates)
 
 
-def _certify(objective, shared, y, solution):
+def certify(objective, shared, y, solution):
+    """Return the certificate of a dual solution, as a `WeightPath` states it."""
     mu = objective.intercept
     found = svm_certificate(shared.rows, y, solution.upper, solution, reg=objective.reg, free_intercept=mu == 0)
     if mu:  # the bound holds for (w, sqrt(mu) b) together

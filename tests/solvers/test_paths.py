@@ -19,6 +19,7 @@ def test_paths_equal_independent_solutions(kind, n=40):
     lines = []
     assert run(range(n), [kind], lines.append) == [], TOLERANCE
     assert " 0 without a path" in lines[0]
+    assert " 0 points above" in lines[0]
 
 
 @pytest.mark.parametrize("name", HINGE)
