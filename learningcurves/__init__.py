@@ -31,6 +31,7 @@ _WHERE = {
     "learningcurves.defences.metrics": ("attack_scores", "defence_scores", "semantic_scores"),
     "learningcurves.learners.learners": ("KernelSVM", "LinearSVM", "Logistic", "Ridge", "Softmax"),
     "learningcurves.curves.curve": ("LearningCurve", "LearningCurves", "learning_curve"),
+    "learningcurves.curves.exact_path": ("ExactPath", "exact_path"),
     "learningcurves.curves.slope": ("Slope", "backdoor_slope"),
     "learningcurves.curves.deviation": ("Deviation", "parameter_deviation"),
     "learningcurves.curves.influence": ("PairwiseInfluence", "pairwise_influence"),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,16 @@ from learningcurves.checks import check_beta, check_reg
 from learningcurves.curves.deviation import path_norms
 from learningcurves.curves.scores import PathScores, score_path
 from learningcurves.data.problem import BackdoorProblem
-from learningcurves.errors import InvalidInput, Status
+from learningcurves.errors import InvalidInput, NotSupported, SolveFailed, Status
 from learningcurves.learners.resolve import is_module, refuse_options, resolve
 from learningcurves.solvers.certificate import Certificate
 from learningcurves.solvers.deferred import Deferred, Resolving
+from learningcurves.solvers.kernel_rows import MEMORY_BUDGET
 from learningcurves.solvers.objective import training_samples
 from learningcurves.solvers.path import WeightPath, restrict, share, solve
+
+if TYPE_CHECKING:
+    from learningcurves.curves.exact_path import ExactPath
 
 # the released curves' values (docs/theory.md), and 1
 DEFAULT_BETA = (
@@ -117,7 +121,8 @@ class LearningCurve(Resolving):
         beta = float(check_beta(beta)[0])
         at = [0.0, beta] if beta > 0 else [0.0]
         near = int(np.argmin(np.abs(self.path.beta - beta)))
-        path = solve(self.path.objective, self.path.samples, np.array(at), start=restrict(self.path, [0, near]))
+        start, shared = restrict(self.path, [0, near]), getattr(self.path, "shared", None)  # hinge: the kernel
+        path = solve(self.path.objective, self.path.samples, np.array(at), start=start, shared=shared)
         scored = _assemble(self.learner, self.problem, path, np.array([beta]))
         return scored.point(0)
 
@@ -153,14 +158,35 @@ class LearningCurve(Resolving):
             guess = new
         return float(guess)
 
-    @property
+    @cached_property
     def area(self) -> float:
-        """Area under the triggered loss over beta in [0, 1] (trapezoids corrected by the slopes, error O(h^4))."""
+        """Area under the triggered loss over beta in [0, 1].
+
+        Smooth losses: trapezoids corrected by the slopes, error O(h^4). Hinge: exact, from `exact_path` (NaN where
+        that is lost). Above 11,500 training samples, whose kernel is not held whole: plain trapezoids between the
+        curve's points and 0 and 1, whose error is not known.
+        """
         beta, loss, slope = self.whole[0], self.whole[1].loss_triggered, self.whole[1].slope
         h = np.diff(beta)
-        correction = h**2 / 12.0 * (slope[:-1] - slope[1:])
-        smooth = np.isfinite(self.path.objective.loss.curvature)
-        return float(np.sum(0.5 * h * (loss[:-1] + loss[1:]) + (correction if smooth else 0.0)))
+        if np.isfinite(self.path.objective.loss.curvature):
+            return float(np.sum(0.5 * h * (loss[:-1] + loss[1:]) + h**2 / 12.0 * (slope[:-1] - slope[1:])))
+        if 8 * len(self.path.samples.y) ** 2 > MEMORY_BUDGET:
+            return float(np.sum(0.5 * h * (loss[:-1] + loss[1:])))
+        try:
+            found = self.exact_path
+        except SolveFailed:
+            return float("nan")
+        return float("nan") if found.status is Status.MAX_STEPS else found.area
+
+    @cached_property
+    def exact_path(self) -> "ExactPath":
+        """The whole curve between its points: every breakpoint of a hinge learner; see `learningcurves.exact_path`."""
+        from learningcurves.curves.exact_path import path_of
+
+        path: Any = self.path
+        if path.objective.loss.name != "hinge":
+            raise NotSupported(f"The path of the loss {path.objective.loss.name!r} is curved; only hinge has one.")
+        return path_of(path.objective, path.samples, self.problem, shared=path.shared)
 
     def plot(self, ax=None, **kwargs):
         """Draw the curve; see `learningcurves.plotting.curve.CurveDisplay`."""

@@ -167,8 +167,8 @@ def finish(state: DualState, upper, status, *, tol=1e-12, fresh=False) -> DualSo
     f = g + b
     if status.ok and not state.kernel.is_definite(state.free):
         status = Status.INDEFINITE
-    if not best <= max(ACCEPTED, 10 * state.slack()) and status.ok:
-        status = Status.MAX_STEPS
+    if status is not Status.INDEFINITE:  # judged by what was found, not by how
+        status = Status.OK if best <= max(ACCEPTED, 10 * state.slack()) else Status.MAX_STEPS
     sets = idle_sides(state.sets, state.y * f, upper)
     if interval[0] == interval[1] and state.free:
         interval = _widened(state.y, g, b, v, upper, sets)

@@ -1,5 +1,7 @@
 """Solutions of the dual at several beta, each from the one before."""
 
+from typing import Any
+
 import numpy as np
 
 from learningcurves.errors import SolveFailed, Status
@@ -41,9 +43,10 @@ class _Walk:
     def __init__(self, kernel, y, base, rate, free_intercept, start):
         self.kernel, self.y, self.base, self.rate, self.start = kernel, y, base, rate, start
         self.free = free_intercept
-        self.state, self.before = None, 0.0
+        self.state: Any = None
+        self.path: Any = None
+        self.before, self.n_failed = 0.0, 0
         self.found, self.room = [], KEPT_BYTES
-        self.path, self.n_failed = None, 0
 
     def go_to(self, beta, k):
         """Solve at beta[k] and keep the point."""

@@ -27,20 +27,22 @@ def hinge_influence(objective, samples, at, rows, problem):
     if np.any(solution.free):
         S, factor = solution_factor(path.kernel, solution, free)
         rhs = -(path.kernel.block(S, members) * push)
-        x, moved = factor.solve(rhs, -push if free else 0.0)
+        x, moved = factor.solve(rhs, -push * free)
         left_over = rhs - path.kernel.block(S, S) @ x - moved
-        again, more = factor.solve(left_over, 0.0 * push if free else 0.0)
+        again, more = factor.solve(left_over, 0.0 * push)
         dual[S] += x + again
         shift = moved + more if free else shift
     if objective.intercept:
         shift = dual.sum(axis=0) / objective.intercept
     y = encode_labels(problem.y_triggered, problem.classes, objective.loss)
     outer = objective.loss.gradient(path.scores(problem.X_triggered), y)[:, 0, 0]
-    if objective.kernel is None:
+    features = path.shared.features
+    if features is not None:
         test = problem.X_triggered.toarray() if problem.is_sparse else problem.X_triggered
-        features, right = np.asarray(test), np.vstack([np.asarray(samples.X.T @ dual), shift]).T
+        moves, centre = features.weights(np.ascontiguousarray(dual.T))
+        left, right = np.asarray(test), np.column_stack([moves, shift - centre])
     else:
         used = np.flatnonzero(np.any(dual != 0, axis=1))
-        features = kernel_product(objective.kernel, problem.X_triggered, samples.X, np.eye(len(samples.y))[:, used])
+        left = kernel_product(objective.kernel, problem.X_triggered, samples.X, np.eye(len(samples.y))[:, used])
         right = np.vstack([dual[used], shift]).T
-    return -outer[:, None] * np.hstack([features, np.ones((len(y), 1))]), right
+    return -outer[:, None] * np.hstack([left, np.ones((len(y), 1))]), right

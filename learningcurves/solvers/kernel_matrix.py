@@ -11,22 +11,48 @@ from learningcurves.solvers.objective import KernelSpec, Objective, Samples
 NAMED = {"rbf": ("gamma",), "poly": ("gamma", "coef0", "degree"), "sigmoid": ("gamma", "coef0"), "linear": ()}
 
 
-def inner_products(X, *, centred=False) -> np.ndarray:
-    """X X' in full, exactly symmetric, at half the cost of a general product; columns of zeros are skipped.
+class Features:
+    """The samples as a linear kernel uses them: columns of zeros left out and, where asked for, the mean taken off.
 
-    `centred` takes the mean row off first (dense X): distances stay, what they are formed from becomes small.
+    With a free intercept sum v = 0, so that w does not see the shift; what is rounded becomes small. Sparse samples
+    stay as they are.
+
+    Parameters
+    ----------
+    X : array or CSR of shape (N, d)
+    centred : bool
     """
-    if sp.issparse(X):
-        return (X @ X.T).toarray()
-    used = X.any(axis=0)
-    if np.count_nonzero(used) < 0.9 * X.shape[1]:
-        X = X[:, used]
-    X = np.ascontiguousarray(X, dtype=np.float64)
-    if X.shape[1] == 0:
-        return np.zeros((len(X), len(X)))
-    if centred:
-        X = X - X.mean(axis=0)
-    return mirror(sla.blas.dsyrk(1.0, X.T, trans=1, lower=0).T)
+
+    def __init__(self, X, *, centred=False):
+        self.n_columns, self.used, self.centre = X.shape[1], None, None
+        if sp.issparse(X):
+            self.Z = X
+            return
+        used = X.any(axis=0)
+        if np.count_nonzero(used) < 0.9 * self.n_columns:
+            self.used, X = used, X[:, used]
+        self.Z = np.ascontiguousarray(X, dtype=np.float64)
+        if centred and X.size:
+            self.centre = self.Z.mean(axis=0)
+            self.Z = self.Z - self.centre
+
+    def weights(self, v):
+        """w of dual weights v (B, N) in the columns of X, shape (B, d); and the score that the centre has, (B,)."""
+        w = np.asarray(self.Z.T @ v.T).T
+        shift = np.zeros(len(v)) if self.centre is None else w @ self.centre
+        if self.used is not None:
+            w, narrow = np.zeros((len(v), self.n_columns)), w
+            w[:, self.used] = narrow
+        return w, shift
+
+
+def inner_products(Z) -> np.ndarray:
+    """Z Z' in full, exactly symmetric, at half the cost of a general product."""
+    if sp.issparse(Z):
+        return (Z @ Z.T).toarray()
+    if Z.shape[1] == 0:
+        return np.zeros((len(Z), len(Z)))
+    return mirror(sla.blas.dsyrk(1.0, Z.T, trans=1, lower=0).T)
 
 
 def mirror(matrix) -> np.ndarray:
@@ -95,17 +121,24 @@ def kernel_rows(X, kernel=None, *, constant=0.0, budget=MEMORY_BUDGET) -> Kernel
         matrix = np.array(kernel(X, X))
         matrix = 0.5 * (matrix + matrix.T)
     else:
-        matrix = inner_products(X, centred=name == "rbf")
+        # distances do not change under a shift; what they are formed from becomes small
+        matrix = inner_products(X if name == "linear" else Features(X, centred=name == "rbf").Z)
         matrix = matrix if name == "linear" else _from_inner(matrix, kernel)
     if constant:
         matrix += constant
     return KernelRows(matrix, X=X if name == "linear" else None, **common)
 
 
-def training_kernel(objective: Objective, samples: Samples) -> KernelRows:
-    """Return the kernel that an objective's dual needs: 1 / mu folds a penalised intercept in."""
+def training_kernel(objective: Objective, samples: Samples):
+    """Return the kernel that an objective's dual needs (1 / mu folds a penalised intercept in), and its `Features`.
+
+    The features are those of a linear learner, else None.
+    """
     mu = objective.intercept
-    return kernel_rows(samples.X, objective.kernel, constant=1.0 / mu if mu else 0.0)
+    if objective.kernel is not None:
+        return kernel_rows(samples.X, objective.kernel, constant=1.0 / mu if mu else 0.0), None
+    features = Features(samples.X, centred=mu == 0)
+    return kernel_rows(features.Z, constant=1.0 / mu if mu else 0.0), features
 
 
 def _proven(kernel) -> bool:

@@ -5,6 +5,8 @@ K_SS may be replaced by :math:`\tilde K = K_{SS} + \kappa 1 1^\top` (b moves by 
 definite exactly when the bordered matrix is regular, so that everything below is about positive definite matrices.
 """
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg as sla
 
@@ -48,7 +50,7 @@ class MarginCholesky:
     def _inverse_times(self, r):
         return sla.lapack.dpotrs(self.factor, r, lower=0)[0] if self.size else np.zeros_like(r)
 
-    def solve(self, r, t=0.0):
+    def solve(self, r, t: Any = 0.0):
         """Solve K_SS x + b = r, sum x = t; returns (x, b). Several right-hand sides are columns."""
         x = self._inverse_times(r)
         if not self.free:

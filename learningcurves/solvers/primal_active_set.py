@@ -125,7 +125,7 @@ class _Method:
     def _ratio(self, S, step, longest):
         """Longest move along `step` within the bounds, and the position that stops it."""
         alpha, rate = self.y[S] * self.state.v[S], self.y[S] * step
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             room = np.where(rate < 0, alpha / -rate, np.where(rate > 0, (self.upper[S] - alpha) / rate, np.inf))
         room = np.maximum(room, 0.0)
         if not len(room) or room.min() >= longest:

@@ -90,8 +90,10 @@ def _hinge(path):
     shift = dual.sum(axis=1) / objective.intercept if objective.intercept else np.array(shift)
     if objective.intercept is None:
         shift = np.zeros(len(dual))
-    linear = objective.kernel is None
-    coef = np.asarray(samples.X.T @ dual.T).T[:, :, None] if linear else None
+    coef = None
+    if path.shared.features is not None:
+        coef, centre = path.shared.features.weights(dual)
+        coef, shift = coef[:, :, None], shift - centre
     d_coef = None if path.d_coef is None else -path.d_coef / reg
     d_dual = None if path.d_dual is None else -path.d_dual / reg
     return RegDerivative(path, coef, dual, shift[:, None], d_coef, d_dual, -path.d_intercept / reg)

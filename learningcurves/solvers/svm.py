@@ -9,7 +9,7 @@ import numpy as np
 from learningcurves.errors import Status
 from learningcurves.solvers.dual import LOWER, MARGIN, UPPER, DualSolution, kkt_violation
 from learningcurves.solvers.dual_curve import solve_along
-from learningcurves.solvers.kernel_matrix import training_kernel
+from learningcurves.solvers.kernel_matrix import Features, training_kernel
 from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.kernel_scores import KernelScores
 from learningcurves.solvers.margin_factor import EPS
@@ -22,10 +22,18 @@ from learningcurves.solvers.svm_path import svm_path
 
 @dataclass(frozen=True)
 class SharedKernel:
-    """The training kernel, and kernels with test samples: shared by all lambda."""
+    """The training kernel, and kernels with test samples: shared by all lambda.
+
+    `features`: the samples behind a linear kernel, whose scores leave the share of their centre to the intercept.
+    """
 
     rows: KernelRows
+    features: Features | None
     scores: KernelScores
+
+    def own_intercept(self, v, b: float) -> float:
+        """Intercept b of f(x) = w x + b as the kernel has it: with the score of the centre."""
+        return b if self.features is None else b + float(self.features.weights(v[None])[1][0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +85,8 @@ class HingePath(WeightPath):
 
     def derivative_bound(self, problem) -> float:
         """Error bound of the slope at the only beta: rounding of the small system, once the sets are certain."""
-        direction, solution, certificate = self.directions[0], self.solutions[0], self.certificates[0]
+        direction, solution = self.directions[0], self.solutions[0]
+        certificate: Any = self.certificates[0]  # an SVMCertificate
         samples, kernel = self.samples, self.kernel
         entering = samples.is_backdoor & (samples.weight > 0) & (solution.upper == 0)
         doubt = certificate.score_bound(kernel.roots) + self._noise(solution.v, samples.X)
@@ -109,7 +118,7 @@ class HingePath(WeightPath):
 def share_kernel(objective: Objective, samples: Samples) -> SharedKernel:
     """Return the kernel that every lambda uses."""
     spec = objective.kernel or KernelSpec("linear")
-    return SharedKernel(training_kernel(objective, samples), KernelScores(samples.X, spec))
+    return SharedKernel(*training_kernel(objective, samples), KernelScores(samples.X, spec))
 
 
 def bounds(objective, samples):
@@ -129,47 +138,64 @@ def svm_weight_path(objective, samples, beta, *, start=None, shared=None, given=
         solutions = solve_along(kernel, y, base, rate, beta, free_intercept=free, start=near)
         moves = directions(kernel, y, solutions, rate, beta, free_intercept=free)
     else:
-        solutions = [_as_given(kernel, y, base + value * rate, given, free) for value in beta]
+        solutions = [_as_given(shared, y, base + value * rate, given, free) for value in beta]
         moves = [fixed_direction(kernel, y, s, rate, free_intercept=free) for s in solutions]
-    certificates = [_certify(objective, kernel, y, solution) for solution in solutions]
+    certificates = [certify(objective, shared, y, solution) for solution in solutions]
     solutions = [replace(solution, factor=None) for solution in solutions]  # factors are not kept with the path
     return _assemble(objective, samples, beta, shared, solutions, moves, certificates)
 
 
-def _certify(objective, kernel, y, solution):
+def certify(objective, shared, y, solution):
+    """Return the certificate of a dual solution, as a `WeightPath` states it."""
     mu = objective.intercept
-    found = svm_certificate(kernel, y, solution.upper, solution, reg=objective.reg, free_intercept=mu == 0)
+    found = svm_certificate(shared.rows, y, solution.upper, solution, reg=objective.reg, free_intercept=mu == 0)
     if mu:  # the bound holds for (w, sqrt(mu) b) together
         found = replace(found, intercept_bound=float(found.bound / np.sqrt(mu)))
-    elif mu == 0 and not solution.intercept_is_unique:
-        found = replace(found, intercept_bound=np.inf)
+    elif mu == 0:
+        shift = found.intercept_bound if solution.intercept_is_unique else np.inf
+        if shared.features is not None and shared.features.centre is not None:  # b holds the score of the centre
+            shift += found.bound * float(np.linalg.norm(shared.features.centre))
+        found = replace(found, intercept_bound=shift)
     if solution.status is Status.INDEFINITE:  # what was found need not be a minimum, and proves nothing
         found = replace(found, gap=np.inf, bound=np.inf, intercept_bound=np.inf)
     return found
 
 
-def exact_path(objective, samples, *, beta_max=1.0, shared=None, start=None):
-    """Every breakpoint of the path in [0, beta_max], as an `SVMPath`."""
-    kernel = training_kernel(objective, samples) if shared is None else shared.rows
+def hinge_svm_path(objective, samples, *, beta_max=1.0, shared=None, start=None):
+    """Every breakpoint of the path in [0, beta_max], as an `SVMPath` (see `exact_weights` for its w and b)."""
+    kernel = share_kernel(objective, samples).rows if shared is None else shared.rows
     base, rate = bounds(objective, samples)
     free = objective.intercept == 0
     return svm_path(kernel, samples.y, base, rate, free_intercept=free, beta_max=beta_max, start=start)
 
 
+def exact_weights(objective, shared, v, b):
+    """Return w (B, d) or None for kernels, v and the intercept (B,) of dual weights v (B, N) and the kernel's own b."""
+    mu = objective.intercept
+    b = np.zeros(len(v)) if mu is None else v.sum(axis=1) / mu if mu else b
+    if shared.features is None:
+        return None, v, b
+    coef, shift = shared.features.weights(v)
+    return coef, v, b - shift
+
+
 def _assemble(objective, samples, beta, shared, solutions, moves, certificates) -> HingePath:
-    v = np.array([s.v for s in solutions])
-    dv = np.array([d.dv for d in moves])
-    b, db = _intercepts(objective, solutions, moves, v, dv)
-    linear = objective.kernel is None
+    v, dv = np.array([s.v for s in solutions]), np.array([d.dv for d in moves])
+    coef, _, b = exact_weights(objective, shared, v, np.array([s.b for s in solutions]))
+    d_coef, _, db = exact_weights(objective, shared, dv, np.array([d.db for d in moves]))
+    if coef is not None:
+        coef, d_coef = coef[:, :, None], d_coef[:, :, None]
+        if objective.intercept == 0:  # no margin vectors and balanced pushes: b stays where it is
+            db = np.where([np.any(s.free) for s in solutions] | np.isnan(db), db, 0.0)
     status = tuple(s.status for s in solutions)
     return HingePath(
         objective=objective,
         samples=samples,
         beta=beta,
-        coef=np.asarray(samples.X.T @ v.T).T[:, :, None] if linear else None,
+        coef=coef,
         dual_coef=v,
         intercept=b[:, None],
-        d_coef=np.asarray(samples.X.T @ dv.T).T[:, :, None] if linear else None,
+        d_coef=d_coef,
         d_dual=dv,
         d_intercept=db[:, None],
         certificates=tuple(certificates),
@@ -183,20 +209,13 @@ def _assemble(objective, samples, beta, shared, solutions, moves, certificates) 
     )
 
 
-def _intercepts(objective, solutions, moves, v, dv):
-    if objective.intercept is None:
-        return np.zeros(len(v)), np.zeros(len(v))
-    if objective.intercept > 0:  # the constant feature 1/sqrt(mu): b = sum v / mu
-        return v.sum(axis=1) / objective.intercept, dv.sum(axis=1) / objective.intercept
-    return np.array([s.b for s in solutions]), np.array([d.db for d in moves])
-
-
-def _as_given(kernel, y, upper, given, free) -> DualSolution:
+def _as_given(shared, y, upper, given, free) -> DualSolution:
     """Trained dual weights as a solution: sets read off the weights, everything else measured."""
     alpha = np.clip(y * given[0], 0.0, upper)
     room = 1e-9 * upper.max(initial=0.0)
-    v, b = y * alpha, float(given[1]) if free else 0.0
-    f = kernel.dot(v) + b
+    v = y * alpha
+    b = shared.own_intercept(v, float(given[1])) if free else 0.0
+    f = shared.rows.dot(v) + b
     sets = np.where(alpha <= room, LOWER, np.where(alpha >= upper - room, UPPER, MARGIN))
     sets = np.where(upper > 0, sets, np.where(y * f < 1.0, UPPER, LOWER))
     residual = kkt_violation(y, upper, v, f, free_intercept=free)
@@ -208,8 +227,9 @@ def given_violation(objective, samples, at, coef, intercept, dual) -> float:
     base, rate = bounds(objective, samples)
     free = objective.intercept == 0
     if dual is not None:
-        kernel = training_kernel(objective, samples)
-        scores = kernel.dot(dual) - kernel.constant * dual.sum() + intercept[0, 0]
+        shared = share_kernel(objective, samples)
+        scores = shared.rows.dot(dual) - shared.rows.constant * dual.sum()
+        scores = scores + shared.own_intercept(dual, float(intercept[0, 0]))
         return kkt_violation(samples.y, base + at * rate, dual, scores, free_intercept=free)
     path = svm_weight_path(objective, samples, np.array([at]))
     exact = np.append(path.coef[0, :, 0], path.intercept[0])

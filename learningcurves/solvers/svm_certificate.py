@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learningcurves.solvers.dual import DualSolution, kkt_violation
 from learningcurves.solvers.certificate import Certificate
+from learningcurves.solvers.dual import DualSolution, kkt_violation
 from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.margin_factor import EPS, solution_factor
 

@@ -9,7 +9,7 @@ from learningcurves.errors import Status
 from learningcurves.solvers.dual import DualSolution
 from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.margin_factor import solution_factor
-from learningcurves.solvers.svm_events import TIE, ZERO_LENGTH, Tracer, margin_lengths, weight_lengths
+from learningcurves.solvers.svm_events import TIE, Tracer, margin_lengths, tie_length, weight_lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +123,7 @@ def _regular(kernel, y, s, rate, at, dv, db, df):
     if np.any((side * (y * s.f - 1.0) <= TIE) & (side != 0)):
         return None
     length = _length(y, s, rate, side, dv, df)
-    size = max(float(np.abs(df).max(initial=0.0)), float(np.abs(dv).max()) / (float(s.upper.max(initial=0.0)) or 1.0))
-    if length <= ZERO_LENGTH or length * size <= TIE:
+    if np.any(dv) and length <= tie_length(at, df, dv, float(s.upper.max(initial=0.0)) or 1.0):
         return None
     return Direction(dv, db, df, at + length, Status.OK, misfit / scale if scale > 0 else 0.0)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from learningcurves.errors import SolveFailed, Status
 from learningcurves.solvers.active_set import solve_at
-from learningcurves.solvers.dual import LOWER, MARGIN, UPPER, intercept_interval, kkt_violation, middle
+from learningcurves.solvers.dual import LOWER, MARGIN, UPPER, DualSolution, intercept_interval, kkt_violation, middle
 from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.svm_direction import Direction, direction_scale, no_direction
 from learningcurves.solvers.svm_events import Tracer
@@ -57,7 +57,8 @@ class SVMPath:
         self._pieces: list[Piece] = []
         self._log: list[tuple[int, int]] = []
         self._starts = np.empty(0)
-        self.beta_max, self.n_events, self.n_solves, self.residual, self.rounding = 0.0, 0, 0, 0.0, 0.0
+        self.beta_max, self.residual, self.rounding = 0.0, 0.0, 0.0
+        self.n_events, self.n_solves, self.n_jumps = 0, 0, 0
 
     @property
     def breakpoints(self) -> np.ndarray:
@@ -68,6 +69,15 @@ class SVMPath:
     def status(self) -> Status:
         """OK where the residual is below 1e-9 (or explained by rounding); else MAX_STEPS: see `residuals`."""
         return Status.OK if self.residual <= max(10 * RESIDUAL, self.rounding) else Status.MAX_STEPS
+
+    @property
+    def intercept_is_unique(self) -> bool:
+        """Whether every piece has one optimal intercept."""
+        ends = self.breakpoints
+        return not any(
+            p.pinned and self._width(0.5 * (a + b)) > UNIQUE
+            for p, a, b in zip(self._pieces, ends[:-1], ends[1:], strict=True)
+        )
 
     def at(self, betas):
         """Return v of shape (B, N) and b of shape (B,) at the given betas."""
@@ -91,6 +101,14 @@ class SVMPath:
         """0 (L), 1 (S) or 2 (U) for every sample on the piece that begins at or before beta."""
         _, _, sets = next(iter(self._visit(np.array([beta]))))
         return sets.copy()
+
+    def solution(self, beta) -> DualSolution:
+        """The point at beta with everything measured afresh, for a certificate."""
+        (v,), (b,) = self.at(beta)
+        sets, upper = self.sets_at(beta), self.base + beta * self.rate
+        f = self.kernel.dot(v) + b
+        residual = kkt_violation(self.y, upper, v, f, free_intercept=self.free_intercept)
+        return DualSolution(v, b, f, sets == MARGIN, sets == UPPER, upper, (b, b), self.status, residual, 0)
 
     def _width(self, beta):
         """Width of the interval of optimal intercepts on a piece whose margin set is pinned."""
@@ -212,6 +230,7 @@ def svm_path(kernel: KernelRows, y, base, rate, *, free_intercept, beta_max=1.0,
         tracer.move(event.length)
         path.n_events += 1
         since += 1
+        path.n_jumps = path.n_jumps if tracer.stood else 0
         if not tracer.switch(event):
             _jump(path, tracer, beta_max)
             since = 0
@@ -267,12 +286,19 @@ def _resolve(path, tracer, beta):
 def _jump(path, tracer, beta_max):
     """Leave an unresolved tie: solve a little further on; the piece between is the chord of two solutions."""
     before, beta, b = tracer.v.copy(), tracer.beta, tracer.b
-    ahead = min(beta + JUMP * max(1.0, beta), beta_max)
+    step = min(JUMP * max(1.0, beta), max(JUMP * beta, 10.0 * tracer.tie_length()))
+    ahead = min(beta + step * 4.0**path.n_jumps, beta_max)
+    path.n_jumps += 1
     path._log_changes(path.sets_now, tracer.sets)
     path.sets_now = tracer.sets.copy()
     _resolve(path, tracer, ahead)
     if ahead <= beta:
         return
+    half = 0.5 * (before + tracer.v)
+    scores = path.kernel.dot(half) + 0.5 * (b + tracer.b)
+    upper = path.base + 0.5 * (beta + ahead) * path.rate
+    violation = kkt_violation(path.y, upper, half, scores, free_intercept=path.free_intercept)
+    path.residual = max(path.residual, violation)
     moved = np.flatnonzero((tracer.v != before) | (path.sets_now == MARGIN))
     length = ahead - beta
     piece = Piece(
