@@ -43,7 +43,10 @@ def grids(kind, pairs, small):
     curves = base | {"data": pairs, "fraction": [0.1] if small else [0.01, 0.1, 0.2], "beta": list(BETA)}
     wanted = {}
     for name, gamma in dict.fromkeys((name, gamma) for name, gamma, _ in CURVES):
-        keys = curves | {"learner": name, "reg": [r / FACTOR.get(name, 1.0) for n, g, r in CURVES if (n, g) == (name, gamma)]}
+        keys = curves | {
+            "learner": name,
+            "reg": [r / FACTOR.get(name, 1.0) for n, g, r in CURVES if (n, g) == (name, gamma)],
+        }
         # released curves of the linear SVM penalise the intercept (LinearSVC); their slopes do not (libsvm)
         keys |= {"penalize_intercept": True} if name == "linear_svm" else {"gamma": gamma} if gamma else {}
         wanted["-".join(map(str, ("curve", name, *([gamma] if gamma else []))))] = keys

@@ -119,7 +119,9 @@ def _in_short(frame):
     def trigger(row):
         if row["trigger_kind"] == "random_patch":
             return f"patch-{int(row['trigger_size'])}"
-        return f"invisible-{row['trigger_strength'] * 255:.0f}" if row["trigger_kind"] == "invisible" else row["trigger"]
+        return (
+            f"invisible-{row['trigger_strength'] * 255:.0f}" if row["trigger_kind"] == "invisible" else row["trigger"]
+        )
 
     frame = frame.drop(columns="seed").rename(columns={"data": "pair", "repeat_seed": "seed"})
     names = ["trigger", "trigger_kind", *(c for c in ("trigger_size", "trigger_strength") if c in frame)]
