@@ -16,9 +16,9 @@ VARIES = 0.1  # cells in which BK varies by more than this over seeds and trigge
 
 
 # %% Grids: five seeds, ten C, every learner
-def grids(kind, pairs, small=False):
+def grids(kind, pairs, seeds):
     """Whole curves with the first patch, both ends of the curve with the other triggers (linear learners)."""
-    base = study.settings(kind, study.SEEDS[: 2 if small else None]) | {"data": pairs, "fraction": 0.1}
+    base = study.settings(kind, seeds) | {"data": pairs, "fraction": 0.1}
     first, *more = study.PATCHES[kind]
     others = [study.patches(kind, more)] * bool(more) + [study.INVISIBLE] * (kind != "mnist")
     # ridge has alpha = 1 / (2C), the paper's scaling of its loss
@@ -35,10 +35,10 @@ def grids(kind, pairs, small=False):
     return wanted
 
 
-def shortcut_grids(kind, pairs, small=False):
+def shortcut_grids(kind, pairs, seeds):
     """The slope with each published shortcut, on the pair that the published slopes are of."""
     pair = [p for p in pairs if p.endswith(":7-1")]
-    wanted = grids(kind, pair, small) if pair else {}
+    wanted = grids(kind, pair, seeds) if pair else {}
     both = {"trigger": study.patches(kind), "beta": [0.0, 1.0]}
     return {f"{name}-shortcuts": wanted[name] | both for name in (f"{kind}-linear", f"{kind}-ridge") if name in wanted}
 
@@ -162,13 +162,14 @@ def finding(related):
 # %% Run, tables, finding
 if __name__ == "__main__":
     options = study.arguments(QUESTION, "02", data=("mnist", "cifar10"))
+    seeds = study.SEEDS[: 2 if options.small else options.seeds]
     for kind, pairs in study.by_kind(options.pairs).items():
-        runs = one_row_a_run(study.grids(options, grids(kind, pairs, options.small)))
+        runs = one_row_a_run(study.grids(options, grids(kind, pairs, seeds)))
         study.write_table(runs[COLUMNS].dropna(axis=1, how="all"), options.tables, f"slopes_{kind}")
         study.write_table(means_over_seeds(runs), options.tables, f"means_{kind}")
         related = relations(runs)
         study.write_table(related, options.tables, f"relations_{kind}", digits=4)
-        if wanted := shortcut_grids(kind, pairs, options.small):
+        if wanted := shortcut_grids(kind, pairs, seeds):
             wrong = shortcuts(one_row_a_run(study.grids(options, wanted, measure_shortcuts)))
             study.write_table(wrong, options.tables, f"shortcuts_{kind}", digits=4)
         print(kind, finding(related))

@@ -53,6 +53,9 @@ def arguments(question, number, *, data=("mnist",)):
     parser.add_argument("--out", type=Path, default=Path(f"results/{number}"), help="folder of the cells")
     parser.add_argument("--pairs", nargs="+", default=None, help="such as mnist:7-1, or a whole set: mnist, cifar10")
     parser.add_argument("--tables", type=Path, default=None, help="folder of the tables (default: OUT/tables)")
+    parser.add_argument(
+        "--seeds", type=int, default=len(SEEDS), help="repeats of analysis 02: the first of the paper's seeds"
+    )
     parser.add_argument("--n-jobs", type=int, default=1)
     parser.add_argument("--collect", action="store_true", help="measure nothing: tables of the cells that are there")
     options = parser.parse_args()
