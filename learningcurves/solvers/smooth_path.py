@@ -47,7 +47,9 @@ def smooth_path(system: SmoothSystem, beta, start=None) -> SmoothFit:
         Parameters of a neighbour: the first column near the minimum at beta[0], the last near that at beta[-1].
     """
     path = _Path(system, beta)
-    path.keep([0], newton(system, system.zeros() if start is None else stretched(system, start[:, :1], beta[:1]), beta[:1]))
+    path.keep(
+        [0], newton(system, system.zeros() if start is None else stretched(system, start[:, :1], beta[:1]), beta[:1])
+    )
     last = len(beta) - 1
     if last > 0:
         path.differentiate([0])
