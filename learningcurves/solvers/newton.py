@@ -240,9 +240,7 @@ def rough_derivative(system: SmoothSystem, fit: SmoothFit, *, rtol=1e-3):
     size = np.where(size > 0, size, 1.0)[None, :, None]
     single = system.single is not None
     if fit.inverse is None:  # the start was already the minimum
-        fit.inverse = (Coarse if coarse_fits(system) else preconditioner)(
-            system, fit.scores[:, :1], fit.weights[:, :1]
-        )
+        fit.inverse = (Coarse if coarse_fits(system) else preconditioner)(system, fit.scores[:, :1], fit.weights[:, :1])
     scaled = (rhs / size).astype(np.float32 if single else np.float64)
     product = system.curvature(fit.scores, fit.weights, single=single)
     found, _, _, status = conjugate_gradients(product, scaled, fit.inverse, rtol=rtol, max_steps=100)
