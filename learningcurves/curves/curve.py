@@ -119,7 +119,9 @@ class LearningCurve:
         beta = float(check_beta(beta)[0])
         at = [0.0, beta] if beta > 0 else [0.0]
         shared = getattr(self.path, "shared", None)  # hinge: the kernel
-        path = solve(self.path.objective, self.path.samples, np.array(at), start=restrict(self.path, [0]), shared=shared)
+        path = solve(
+            self.path.objective, self.path.samples, np.array(at), start=restrict(self.path, [0]), shared=shared
+        )
         scored = _assemble(self.learner, self.problem, path, np.array([beta]))
         return scored.point(0)
 
