@@ -70,16 +70,15 @@ def start_state(kernel, y, upper, free_intercept, start):
 
 
 def find_sets(state: DualState, upper) -> Status:
-    """Find the sets, and leave v, g, b of the solution in `state`: from its own, from libsvm's, from a feasible point.
+    """Find the sets, and leave v, g, b of the solution in `state`: from its own, or by `restart`."""
+    return Status.OK if block_exchange(state, upper) else restart(state, upper)
 
-    A sequence that starts at a neighbour and fails is begun again from libsvm's guess, which costs less than the
-    many single steps of the primal method.
-    """
-    if block_exchange(state, upper):
-        return Status.OK
+
+def restart(state: DualState, upper) -> Status:
+    """Find the sets from libsvm's guess, which costs less than many single steps; where it fails, by single steps."""
     sets, v = cold_start(state.kernel, state.y, upper)
     if not np.array_equal(sets, state.cold_sets):
-        state.sets = sets.copy()
+        state.sets, state.cold_sets = sets.copy(), sets
         state.refresh()
         if block_exchange(state, upper):
             return Status.OK
@@ -154,7 +153,7 @@ def finish(state: DualState, upper, status, *, tol=1e-12, fresh=False) -> DualSo
             state.interval, state.b = (low, high), middle(low, high)
         residual = kkt_violation(state.y, upper, state.v, state.g + state.b, free_intercept=state.free)
         if residual < best:
-            best, kept = residual, (state.v.copy(), state.g, state.b, state.interval)
+            best, kept = residual, (state.v.copy(), state.g.copy(), state.b, state.interval)
         if residual <= tol or residual > 0.5 * best and attempt > 1 or not unique or not status.ok:
             break
         if not state.factorise():

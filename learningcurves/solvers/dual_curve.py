@@ -5,21 +5,22 @@ from typing import Any
 import numpy as np
 
 from learningcurves.errors import SolveFailed, Status
-from learningcurves.solvers.active_set import block_exchange, find_sets, finish, idle_sides, start_state
+from learningcurves.solvers.active_set import block_exchange, find_sets, finish, idle_sides, restart, start_state
 from learningcurves.solvers.dual import LOWER, MARGIN, DualSolution
 from learningcurves.solvers.dual_state import DualState
 from learningcurves.solvers.kernel_rows import KernelRows
-from learningcurves.solvers.svm_path import svm_path
+from learningcurves.solvers.svm_trace import svm_path
 
+RESTARTS = 2  # by libsvm, along one curve
 KEPT_BYTES = 2**26  # factors kept along a curve take this much together
 
 
 def solve_along(kernel: KernelRows, y, base, rate, beta, *, free_intercept, start=None, tol=1e-12):
     r"""Solve at the bounds base + beta * rate for several increasing beta.
 
-    Block exchanges from the solution before; where they fail, the exact path is followed, to the next beta the first
-    time and through all that are left the second time: then the margin set is no longer small beside the steps in
-    beta, and events one by one are the shorter way.
+    Block exchanges from the solution before. Where they fail, libsvm's guess starts again; the third time, or where
+    the margin set is more than half as large as the kernel's rank, the exact path is followed through all beta that
+    are left: such sets have few exchanges that do not overshoot, and events one by one are the shorter way.
 
     Returns a list of `DualSolution`; the same as `solve_at` at each beta, but the final checks of all share one
     matrix product.
@@ -76,10 +77,13 @@ class _Walk:
                 return Status.OK
             state.restore(kept)
             self.n_failed += 1
-            self.path = self._trace(value if self.n_failed == 1 else last)
+            crowded = 2 * np.count_nonzero(state.sets == MARGIN) > self.kernel.rank
+            if not crowded and self.n_failed <= RESTARTS:
+                return restart(state, upper)
+            self.path = self._trace(last)
         if self.path is not None and self._take_over(upper, value):
             return Status.OK
-        return find_sets(state, upper)
+        return restart(state, upper)
 
     def _trace(self, beta_max):
         state = self.state

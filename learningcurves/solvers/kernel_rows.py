@@ -80,6 +80,11 @@ class KernelRows:
             self._margin = MarginRows(self)
         return self._margin
 
+    @property
+    def rank(self) -> int:
+        """Upper bound of the rank of K."""
+        return self.n if self.linear_X is None else min(self.n, self.linear_X.shape[1] + (self.constant != 0))
+
     def is_definite(self, balanced=False) -> bool:
         """Whether K has no negative eigenvalue beyond rounding (`balanced`: on weights that sum to zero).
 
@@ -152,7 +157,10 @@ class KernelRows:
         Entries of X X' lose what small features say beside large ones; X (X' v) does not.
         """
         if self.linear_X is not None:
-            product = self.linear_X @ (self.linear_X.T @ v)
+            used = np.flatnonzero(v if v.ndim == 1 else np.any(v != 0, axis=1))
+            few = 3 * len(used) < self.n
+            weights = self.linear_X[used].T @ v[used] if few else self.linear_X.T @ v
+            product = self.linear_X @ weights
             return product + self.constant * v.sum(axis=0) if self.constant else product
         return self.quick_dot(v)
 

@@ -21,21 +21,31 @@ class KernelScores:
 
     def __init__(self, X, kernel):
         self.X, self.kernel = X, kernel
-        self._kept: OrderedDict[int, tuple] = OrderedDict()
+        self._kept: OrderedDict[int, _Columns] = OrderedDict()
 
     def times(self, A, vectors):
         """k(A, X) @ vectors, shape (len(A), B), for vectors of shape (N, B)."""
         if self.kernel.name == "precomputed" or 8 * A.shape[0] * len(vectors) > TEST_BUDGET:
             return kernel_product(self.kernel, A, self.X, vectors)
-        used = np.flatnonzero(np.any(vectors != 0, axis=1))
-        known, columns, values = self._kept.get(id(A), (None, None, None))
-        if known is A:
-            at = np.searchsorted(columns, used)
-            if np.all(at < len(columns)) and np.array_equal(columns[at], used):
-                return (values if len(at) == len(columns) else values[:, at]) @ vectors[used]
-            used = np.union1d(columns, used)
-        values = self.kernel(A, self.X[used])
-        if len(self._kept) >= TEST_SETS and id(A) not in self._kept:
-            self._kept.popitem(last=False)
-        self._kept[id(A)] = (A, used, values)
-        return values @ vectors[used]
+        kept = self._kept.get(id(A))
+        if kept is None or kept.A is not A:
+            if len(self._kept) >= TEST_SETS:
+                self._kept.popitem(last=False)
+            kept = self._kept[id(A)] = _Columns(A, len(vectors))
+        kept.extend(np.flatnonzero(np.any(vectors != 0, axis=1)), self.X, self.kernel)
+        return kept.values @ vectors[kept.index]
+
+
+class _Columns:
+    """Columns k(A, x_j) of the samples j that were asked for so far."""
+
+    def __init__(self, A, n_samples):
+        self.A, self.known = A, np.zeros(n_samples, dtype=bool)
+        self.index, self.values = np.empty(0, dtype=np.intp), np.empty((A.shape[0], 0))
+
+    def extend(self, used, X, kernel):
+        new = used[~self.known[used]]
+        if len(new):
+            self.known[new] = True
+            self.index = np.concatenate([self.index, new])
+            self.values = np.hstack([self.values, kernel(self.A, X[new])])

@@ -17,7 +17,7 @@ from learningcurves.solvers.objective import KernelSpec, Objective, Samples, enc
 from learningcurves.solvers.path import WeightPath
 from learningcurves.solvers.svm_certificate import svm_certificate
 from learningcurves.solvers.svm_direction import Direction, directions, fixed_direction
-from learningcurves.solvers.svm_path import svm_path
+from learningcurves.solvers.svm_trace import svm_path
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,19 @@ class HingePath(WeightPath):
         """Rounding of the scores of X at every beta, (n, B)."""
         if self.objective.kernel is None:
             return super().score_noise(X)
-        return np.stack([self._noise(v, X) for v in self.dual_coef], axis=1)
+        return self._noise(self.dual_coef.T, X)
 
     def _noise(self, v, X):
-        """Rounding of sum_j k(x, x_j) v_j: of the kernel values, and of the sum (square-root growth); shape (n,)."""
+        """Rounding of sum_j k(x, x_j) v_j: of the kernel values, and of the sum (square-root growth).
+
+        Shape (n,) for v (N,), (n, B) for v (N, B).
+        """
         own = X is self.samples.X
         rough = self.kernel.roughness if own else self.spec.roughness(X)
-        size = float(np.abs(v) @ self.kernel.roots)
-        values = rough * size + float(np.abs(v) @ (self.kernel.roots * self.kernel.roughness))
-        return EPS * self._norms(X) * (values + 2.0 * np.sqrt(len(v)) * size)
+        size = self.kernel.roots @ np.abs(v)
+        values = np.add.outer(2.0 * np.sqrt(len(v)) + rough, np.zeros(np.shape(size))) * size
+        values += (self.kernel.roots * self.kernel.roughness) @ np.abs(v)
+        return EPS * (self._norms(X) * values.T).T
 
     def _apply(self, X, coef, dual, intercept):
         if self.objective.kernel is None:

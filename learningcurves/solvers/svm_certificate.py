@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from learningcurves.solvers.certificate import Certificate
-from learningcurves.solvers.dual import DualSolution, kkt_violation
+from learningcurves.solvers.dual import DualSolution
 from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.margin_factor import EPS, solution_factor
 
@@ -72,7 +72,6 @@ def svm_certificate(kernel: KernelRows, y, upper, solution: DualSolution, *, reg
     y = np.asarray(y, dtype=float)
     v, f, roots = solution.v, solution.f, kernel.roots
     alpha, margin = y * v, y * f
-    residual = kkt_violation(y, upper, v, f, free_intercept=free_intercept)
     if np.any(alpha < 0) or np.any(alpha > upper) or not np.all(np.isfinite(f)):
         alpha = np.clip(alpha, 0.0, upper)
         outside = float(np.abs(y * alpha - v) @ roots)
@@ -105,10 +104,8 @@ def svm_certificate(kernel: KernelRows, y, upper, solution: DualSolution, *, reg
         bound = min(bound, reach + spread + strayed)
     shift = 0.0
     if free_intercept:
-        shift = _intercept_shift(y, f, upper, bound * roots + noise)
-        if certain:
-            shift = min(shift, nearest)
-    return SVMCertificate(residual, float(reg * gap), float(bound), float(shift), certain, smallest)
+        shift = nearest if certain else _intercept_shift(y, f, upper, bound * roots + noise)
+    return SVMCertificate(solution.residual, float(reg * gap), float(bound), float(shift), certain, smallest)
 
 
 def _imbalance(v):

@@ -10,7 +10,7 @@ from learningcurves.solvers.active_set import solve_at
 from learningcurves.solvers.kernel_matrix import kernel_rows
 from learningcurves.solvers.margin_rows import MarginRows
 from learningcurves.solvers.objective import KernelSpec
-from learningcurves.solvers.svm_path import svm_path
+from learningcurves.solvers.svm_trace import svm_path
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 7))

@@ -9,7 +9,7 @@ from learningcurves.solvers.dual_curve import solve_along
 from learningcurves.solvers.kernel_matrix import kernel_rows
 from learningcurves.solvers.objective import KernelSpec
 from learningcurves.solvers.svm_direction import direction
-from learningcurves.solvers.svm_path import svm_path
+from learningcurves.solvers.svm_trace import svm_path
 
 
 @pytest.fixture(scope="module")
