@@ -75,9 +75,7 @@ def newton(system: SmoothSystem, theta, scores, beta, *, inverse=None, max_steps
             inverse = ladder.next(scores, weights, change)
         rtol = np.where(done, 1.0, _digits(system, residual, before, target, change))
         cut = ladder is not None and isinstance(inverse, Coarse) and (change is None or change.max() > ROUGH)
-        step, n_inner = _newton_step(
-            system, scores, weights, gradient, inverse, rtol, max_steps=CUT if cut else 400
-        )
+        step, n_inner = _newton_step(system, scores, weights, gradient, inverse, rtol, max_steps=CUT if cut else 400)
         if ladder is not None:
             ladder.used(n_inner, rtol)
         elif n_inner > HOPELESS and system.fits_factor:
@@ -261,9 +259,7 @@ def rough_derivative(system: SmoothSystem, fit: SmoothFit, *, rtol=1e-3):
     size = np.where(size > 0, size, 1.0)[None, :, None]
     single = system.single is not None
     if fit.inverse is None:  # the start was already the minimum
-        fit.inverse = (Coarse if coarse_fits(system) else preconditioner)(
-            system, fit.scores[:, :1], fit.weights[:, :1]
-        )
+        fit.inverse = (Coarse if coarse_fits(system) else preconditioner)(system, fit.scores[:, :1], fit.weights[:, :1])
     scaled = (rhs / size).astype(np.float32 if single else np.float64)
     product = system.curvature(fit.scores, fit.weights, single=single)
     found, _, _, status = conjugate_gradients(product, scaled, fit.inverse, rtol=rtol, max_steps=100)

@@ -169,7 +169,9 @@ def _smooth_weight_path(system, fit, differentiate):
         derivative, relative = differentiate()
         usable = relative <= np.sqrt(ACCEPTED) * 1e-2
         derivative = np.where(usable[None, :, None], derivative, np.nan)
-        words = [s if not s.ok else Status.OK if good else Status.MAX_STEPS for s, good in zip(status, usable, strict=True)]
+        words = [
+            s if not s.ok else Status.OK if good else Status.MAX_STEPS for s, good in zip(status, usable, strict=True)
+        ]
         return *system.unpack(centre_gauge(system, derivative)), tuple(words), relative
 
     later = Once(derivatives)
