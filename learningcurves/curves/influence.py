@@ -10,10 +10,10 @@ from learningcurves.checks import check_choice, check_integer, check_number
 from learningcurves.errors import InvalidInput, SolveFailed
 from learningcurves.learners.resolve import Resolved, is_module, refuse_options, resolve
 from learningcurves.solvers.linear_solve import conjugate_gradients
-from learningcurves.solvers.preconditioners import preconditioner
 from learningcurves.solvers.memory import check_influence_fits
 from learningcurves.solvers.objective import encode_labels, training_samples
 from learningcurves.solvers.path import solve
+from learningcurves.solvers.preconditioners import preconditioner
 
 BLOCK = 64  # right-hand sides solved side by side
 

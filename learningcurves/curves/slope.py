@@ -1,6 +1,7 @@
 """The backdoor slope: derivative of the triggered test loss in the weight of the backdoor samples."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from learningcurves.learners.resolve import OPTIMAL, is_module, refuse_options, 
 from learningcurves.solvers.certificate import Certificate
 from learningcurves.solvers.newton import SmoothFit
 from learningcurves.solvers.objective import training_samples
-from learningcurves.solvers.path import share, solve
+from learningcurves.solvers.path import solve
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,12 @@ class Slope:
 
     def verify(self) -> Verification:
         """Refit at small beta and compare: predicted, refitted, relative difference, and the cause if they differ."""
-        return verify_slope(self, *self._refit)
+        return verify_slope(self, *self._training())
+
+    def _training(self):
+        """Objective, training samples and problem to refit with."""
+        objective, problem = self._refit[0], self._refit[-1]
+        return objective, training_samples(problem, objective) if len(self._refit) == 2 else self._refit[1], problem
 
     @property
     def loss_name(self) -> str | None:
@@ -86,7 +92,7 @@ class Slope:
             raise NotSupported("A slope of a network is not refitted at many beta. Use `verify()`, which takes two.")
         reach = 1.5 * abs(self.loss / self.value) if np.isfinite(self.value) and self.value else 1.0
         low, high = max(0.0, self.at - reach), min(1.0, self.at + reach)
-        objective, samples, problem = self._refit
+        objective, samples, problem = self._training()
         return loss_table(objective, samples, problem, np.unique([*np.linspace(low, high, n), self.at]))
 
     def plot(self, ax=None, **kwargs):
@@ -160,19 +166,16 @@ def backdoor_slope(model, problem, at=0.0, *, reg=None, refine=False, **network_
     if reg is not None:
         resolved = resolved.with_reg(check_reg(reg))
     objective, problem = resolved.objective, resolved.problem
-    system = resolved.system
-    samples = training_samples(problem, objective) if system is None else system.samples
-    refit = (objective, samples, problem)
+    refit = (objective, problem)
     if objective.loss.name == "hinge":
-        return _hinge_slope(resolved, samples, at, refine, refit)
-    if system is None:
-        system = share(objective, samples).system
+        return _hinge_slope(resolved, training_samples(problem, objective), at, refine, refit)
     if resolved.is_given and not refine:
+        system: Any = resolved.system
         fit = _given_fit(system, resolved, at)
     else:
-        path = solve(objective, samples, np.array([at]))
+        path = solve(objective, training_samples(problem, objective), np.array([at]))
         path.raise_if_failed()
-        fit = path.fit
+        system, fit = path.system, path.fit
     parts = smooth_slope(system, fit, problem)
     loose = resolved.residual is not None and not refine and resolved.residual > OPTIMAL
     status = Status.NOT_OPTIMAL if loose and parts.status.ok else parts.status

@@ -1,16 +1,16 @@
 """A smooth slope with its error bound: two linear solves, so that their errors multiply (docs/theory.md, section 8)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from learningcurves.errors import Status
 from learningcurves.solvers.certificate import EPS, Certificate, output_hessian, smooth_certificates, uncertainty
-from learningcurves.solvers.linear_solve import cheap_inverse, refined_solve
-from learningcurves.solvers.preconditioners import preconditioner
+from learningcurves.solvers.linear_solve import chosen_inverse, refined_solve
 from learningcurves.solvers.newton import SmoothFit
-from learningcurves.solvers.objective import encode_labels
+from learningcurves.solvers.objective import encode_labels, sample_weights
 from learningcurves.solvers.smooth import SmoothSystem
 
 
@@ -39,22 +39,50 @@ def triggered_gradient(system: SmoothSystem, fit: SmoothFit, problem):
     return float(loss.value(scores, y).mean()), gradient
 
 
-def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-12) -> SlopeParts:
-    r"""Slope :math:`-g_t^\top H^{-1} g_b` at one beta, symmetrised over the two solves, and its error bound."""
+@dataclass(frozen=True)
+class _Backdoor:
+    """The backdoor samples at the fit: X (m, d), labels, weights (m,), scores (m, 1, K), and the sum of gradients."""
+
+    X: Any
+    y: np.ndarray
+    weight: np.ndarray
+    scores: np.ndarray
+    gradient: np.ndarray
+
+
+def _backdoor_samples(system: SmoothSystem, fit: SmoothFit, problem) -> _Backdoor:
+    samples, loss, X = system.samples, system.loss, problem.X_backdoor
+    if samples.n_clean < len(samples.y):
+        y, weight = samples.y[samples.n_clean :], samples.weight[samples.n_clean :]
+    else:  # a system at beta = 0 holds the clean samples alone
+        y = encode_labels(problem.y_backdoor, problem.classes, loss)
+        weight = sample_weights(problem.y_backdoor, system.objective.class_weight, problem.classes)
+    coef, intercept = system.unpack(fit.theta)
+    scores = (X @ coef[0]).reshape(-1, 1, system.n_outputs) + intercept
+    slopes = (weight[:, None, None] * loss.gradient(scores, y))[:, 0]
+    return _Backdoor(X, y, weight, scores, system.pack((X.T @ slopes)[None], slopes.sum(axis=0)[None]))
+
+
+def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-7) -> SlopeParts:
+    r"""Slope :math:`-g_t^\top H^{-1} g_b` at one beta, symmetrised over two solves, and its error bound.
+
+    The errors of the two solves multiply: each needs half of the digits, together they cost as much as one.
+    """
     loss, g_test = triggered_gradient(system, fit, problem)
-    g_backdoor = system.backdoor_gradient(fit.scores)
-
-    def product(v):
-        return system.product(fit.scores, fit.weights, v)
-
     certificate = smooth_certificates(system, fit.theta, fit.scores, fit.gradient, fit.weights)[0]
+    backdoor = _backdoor_samples(system, fit, problem)
+    g_backdoor = backdoor.gradient
     if not np.any(g_backdoor):
         return SlopeParts(0.0, 0.0, 0.0, Status.OK, certificate, loss)
-    inverse = fit.inverse or cheap_inverse(system, fit.scores, fit.weights, g_backdoor)
-    inverse = inverse or preconditioner(system, fit.scores, fit.weights)
+    inverse, start = fit.inverse, None
+    if inverse is None:
+        inverse, start = chosen_inverse(system, fit.scores, fit.weights, g_backdoor)
+    s_backdoor, _, _, status_b = refined_solve(
+        system, fit.scores, fit.weights, g_backdoor, inverse, rtol=rtol, start=start
+    )
     s_test, _, _, status_t = refined_solve(system, fit.scores, fit.weights, g_test, inverse, rtol=rtol)
-    s_backdoor, _, _, status_b = refined_solve(system, fit.scores, fit.weights, g_backdoor, inverse, rtol=rtol)
     status = status_t if not status_t.ok else status_b
+    product = system.curvature(fit.scores, fit.weights)
     r_test, r_backdoor = g_test - product(s_test), g_backdoor - product(s_backdoor)
     value = -float(np.vdot(s_test, g_backdoor) + np.vdot(r_test, s_backdoor))
     residual = float(np.linalg.norm(r_backdoor) / np.linalg.norm(g_backdoor))
@@ -63,9 +91,9 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-12) -
     bound = float("nan")
     if system.loss.convex:
         norm = _InverseNorm(system, fit)
-        bound = _error_bound(
-            system, fit, norm, problem, certificate, (g_test, s_test, r_test), (g_backdoor, s_backdoor, r_backdoor)
-        ) + _rounding(system, fit, problem, (g_test, s_test), (g_backdoor, s_backdoor))
+        test, moved = (g_test, s_test, r_test), (g_backdoor, s_backdoor, r_backdoor)
+        bound = _error_bound(system, fit, norm, problem, certificate, test, moved, backdoor)
+        bound += _rounding(system, fit, problem, test[:2], moved[:2], backdoor)
     return SlopeParts(value, bound, residual, status, certificate, loss)
 
 
@@ -104,8 +132,7 @@ class _InverseNorm:
 
     def distance(self, X):
         """|x - centre| for every row, in the caller's features."""
-        squares = X.multiply(X).sum(axis=1) if sp.issparse(X) else np.einsum("ij,ij->i", X, X)
-        squares = np.asarray(squares).ravel()
+        squares = _row_norms(X) ** 2
         if self.centre is not None:
             squares = squares - 2.0 * (X @ self.centre) + self.centre @ self.centre
         return np.sqrt(np.maximum(squares, 0.0))
@@ -122,18 +149,24 @@ class _InverseNorm:
         """|x|_{H^{-1}} (with the constant feature) for every sample."""
         return self._join(self.distance(X), 0.0 if self.mu is None else 1.0)
 
+    def training_rows(self):
+        """`rows` of the system's samples."""
+        if self.centre is not None:
+            return self.rows(self.system.samples.X)
+        return self._join(self.system.row_norms, 0.0 if self.mu is None else 1.0)
+
     def _join(self, body, constant):
         body, constant = body / np.sqrt(self.reg), constant * self.intercept
         return body + constant if self.system.n_outputs > 1 else np.sqrt(body**2 + constant**2)
 
 
-def _error_bound(system, fit, norm, problem, certificate, test, backdoor):
+def _error_bound(system, fit, norm, problem, certificate, test, moved_by, backdoor):
     """Bound the error of a slope: linear solves, parameters not exact, rounding. NaN where the curvature may jump."""
     g_t, s_t, r_t = test
-    g_b, s_b, r_b = backdoor
-    loss, samples = system.loss, system.samples
+    g_b, s_b, r_b = moved_by
+    loss = system.loss
     size_t, size_b = np.sqrt(max(0.0, np.vdot(g_t, s_t))), np.sqrt(max(0.0, np.vdot(g_b, s_b)))
-    train = norm.rows(samples.X)
+    train = norm.training_rows()
     growth, moved = 1.0, float(np.sqrt(2.0 * certificate.gap))  # |theta - theta*|_H, first order
     if np.isfinite(loss.third):
         turn = (np.sqrt(2.0) if system.n_outputs > 1 else 1.0) * loss.third * float(train.max())
@@ -141,33 +174,38 @@ def _error_bound(system, fit, norm, problem, certificate, test, backdoor):
             return float("inf")
         moved = -np.log1p(-turn * moved) / turn if turn * moved > 0 else moved
         growth = np.exp(turn * moved)
-    elif _may_cross_kink(system, fit, certificate):
+    elif _may_cross_kink(system, fit, certificate, backdoor):
         return float("nan")
-    shift_b = loss.curvature * moved * float(samples.weight[samples.n_clean :] @ train[samples.n_clean :] ** 2)
+    shift_b = loss.curvature * moved * float(backdoor.weight @ norm.rows(backdoor.X) ** 2)
     shift_t = loss.curvature * moved * float(np.mean(norm.rows(problem.X_triggered) ** 2))
     exact = (growth - 1.0) * size_t * size_b + growth * (shift_t * size_b + shift_b * size_t + shift_t * shift_b)
     return float(norm(r_t) * norm(r_b) + exact)
 
 
-def _may_cross_kink(system, fit, certificate):
+def _may_cross_kink(system, fit, certificate, backdoor):
     """Whether a training sample of the squared hinge could lie on the other side of its kink."""
-    moves = certificate.score_bound(system.row_norms)
     margins = system.y * fit.scores[:, 0, 0]
-    counts = (fit.weights[:, 0] > 0) | system.samples.is_backdoor
-    return bool(np.any((np.abs(1.0 - margins) <= moves) & counts))
+    near = np.abs(1.0 - margins) <= certificate.score_bound(system.row_norms)
+    margins = backdoor.y * backdoor.scores[:, 0, 0]
+    pushed = np.abs(1.0 - margins) <= certificate.score_bound(_row_norms(backdoor.X))
+    return bool(np.any(near & (fit.weights[:, 0] > 0)) or np.any(pushed))
 
 
-def _rounding(system, fit, problem, test, backdoor):
+def _row_norms(X):
+    squares = X.multiply(X).sum(axis=1) if sp.issparse(X) else np.einsum("ij,ij->i", X, X)
+    return np.sqrt(np.asarray(squares).ravel())
+
+
+def _rounding(system, fit, problem, test, moved_by, backdoor):
     """Rounding of the two gradients, of the residual and of the products (docs/theory.md, section 8.9)."""
-    (g_t, s_t), (g_b, s_b) = test, backdoor
+    (g_t, s_t), (g_b, s_b) = test, moved_by
     size_t, size_b = np.linalg.norm(s_t), np.linalg.norm(s_b)
-    samples, rows = system.samples, slice(system.samples.n_clean, None)
     coef, intercept = system.unpack(fit.theta)
     scores = (problem.X_triggered @ coef[0]).reshape(-1, 1, system.n_outputs) + intercept
     y = encode_labels(problem.y_triggered, problem.classes, system.loss)
     even = np.full(len(y), 1.0 / len(y))
     gradient_t = _terms(system, fit, problem.X_triggered, scores, y, even)
-    gradient_b = _terms(system, fit, samples.X[rows], fit.scores[rows], system.y[rows], samples.weight[rows])
+    gradient_b = _terms(system, fit, backdoor.X, backdoor.scores, backdoor.y, backdoor.weight)
     curved = fit.weights[:, 0] * uncertainty(system, fit.scores)[:, 0]
     hessian = float(np.abs(curved) @ (system.row_norms**2 + 1.0)) + float(system.penalty.max())
     growth = np.sqrt(len(curved)) + np.sqrt(system.n_parameters)
@@ -181,8 +219,7 @@ def _rounding(system, fit, problem, test, backdoor):
 
 def _terms(system, fit, X, scores, y, weights):
     """Size of what a summed gradient is formed from, times the growth of its rounding."""
-    squares = X.multiply(X).sum(axis=1) if sp.issparse(X) else np.einsum("ij,ij->i", X, X)
-    norms = np.sqrt(np.asarray(squares).ravel() + system.has_intercept)
+    norms = np.sqrt(_row_norms(X) ** 2 + system.has_intercept)
     slopes = np.linalg.norm(system.loss.gradient(scores, y)[:, 0], axis=-1)
     steep = system.loss.curvature if np.isfinite(system.loss.curvature) else 0.0
     moves = steep * norms * np.linalg.norm(fit.theta)

@@ -129,12 +129,16 @@ def _as_columns(adapted):
 def given_residual(resolved: Resolved, at: float):
     """Relative optimality residual of given parameters at one beta, and the system it was measured in (or None)."""
     objective = resolved.objective
-    samples = training_samples(resolved.problem, objective)
     if objective.loss.name == "hinge":
         from learningcurves.solvers.svm import given_violation
 
+        samples = training_samples(resolved.problem, objective)
         return given_violation(objective, samples, at, resolved.coef, resolved.intercept, resolved.dual), None
-    system = SmoothSystem(samples, objective)
+    problem = resolved.problem
+    # at beta = 0 the clean samples say all, as long as no feature is left out that only backdoor samples have
+    alone = at == 0 and not problem.is_sparse and problem.n_features <= problem.n_clean
+    samples = training_samples(problem, objective, backdoor=not alone)
+    system = SmoothSystem(samples, objective, lean=alone)
     theta = system.pack(resolved.coef, resolved.intercept)
     weights = samples.at(at)
     gradient = system.gradient(theta, system.scores(theta), weights)

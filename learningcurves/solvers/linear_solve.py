@@ -3,11 +3,14 @@
 import numpy as np
 
 from learningcurves.errors import Status
-from learningcurves.solvers.preconditioners import Identity
+from learningcurves.solvers.preconditioners import FACTOR_FROM, Coarse, Identity, coarse_fits, preconditioner
 from learningcurves.solvers.smooth import SmoothSystem
 
 INNER_RTOL = 1e-5  # relative residual of the single-precision inner solves
 FLOOR = 3e-6  # relative residual that single precision still reaches
+TRIAL = 20  # plain steps that show how many a digit takes
+DIGITS = 14  # of the two solves of a slope together
+COARSE_COST = 60  # steps that the low-rank inverse costs
 
 
 def _dot(a, b):
@@ -30,6 +33,8 @@ def conjugate_gradients(product, rhs, inverse, *, rtol=1e-12, max_steps=500, sta
     status : Status
         `INDEFINITE` when a direction of non-positive curvature was met.
     """
+    if rhs.shape[1] == 1:
+        return _one_column(product, rhs, inverse, float(np.max(rtol)), max_steps, start)
     scale = np.sqrt(_dot(rhs, rhs))
     target = rtol * np.where(scale > 0, scale, 1.0)
     x = np.zeros_like(rhs) if start is None else start.copy()
@@ -75,35 +80,95 @@ def conjugate_gradients(product, rhs, inverse, *, rtol=1e-12, max_steps=500, sta
     return x, relative, step, status
 
 
+def _one_column(product, rhs, inverse, rtol, max_steps, start):
+    """`conjugate_gradients` of a single column, with numbers where the other has arrays."""
+    scale = float(np.sqrt(np.vdot(rhs, rhs)))
+    target = rtol * (scale or 1.0)
+    x = np.zeros_like(rhs) if start is None else start.copy()
+    r = rhs - product(x) if start is not None else rhs.copy()
+    z = inverse(r)
+    p, rz = z.copy(), float(np.vdot(r, z))
+    patience, floor = (10, 1e-3) if rhs.dtype == np.float32 else (30, 1e-9)
+    status, best, stalled, norm = Status.MAX_STEPS, np.inf, 0, scale
+    for step in range(max_steps):
+        norm = float(np.sqrt(np.vdot(r, r)))
+        if norm <= target:
+            status = Status.OK
+            break
+        stalled = stalled + 1 if norm > 0.7 * best else 0
+        best = min(best, norm)
+        if stalled > patience and step > 2 * patience and best < floor * scale:
+            status = Status.OK  # at the floor of rounding: the residual returned says where
+            break
+        Hp = product(p)
+        curvature = float(np.vdot(p, Hp))
+        if not curvature > 0:
+            status = Status.INDEFINITE
+            break
+        alpha = rz / curvature
+        if alpha > 1e12 and not _stays_finite(x, alpha, p):  # a direction without curvature, up to rounding
+            status = Status.INDEFINITE
+            break
+        alpha = rhs.dtype.type(alpha)
+        x += alpha * p
+        Hp *= alpha
+        r -= Hp
+        z = inverse(r)
+        rz, before = float(np.vdot(r, z)), rz
+        p *= rhs.dtype.type(rz / before if before > 0 else rz)
+        p += z
+    else:
+        step = max_steps
+        norm = float(np.sqrt(np.vdot(r, r)))
+    return x, np.array([norm / (scale or 1.0)]), step, status
+
+
 def _stays_finite(x, alpha, p):
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(x + alpha * p).all())
 
 
-def cheap_inverse(system: SmoothSystem, scores, weights, rhs):
-    """`Identity` where plain conjugate gradients beat a factor, else None; decided by a few steps of them.
+def chosen_inverse(system: SmoothSystem, scores, weights, rhs):
+    """Preconditioner of the cheapest way to solve H x = rhs, twice to seven digits, and a start: (inverse, x or None).
 
-    A factor costs about as much as P / 8 products, in practice half of that, and an answer to twelve digits takes
-    some four to six runs of the length tried here.
+    The rule counts everything in steps of conjugate gradients, from times measured (docs/theory.md, matrix-free
+    solves): a few plain steps show how many a digit takes; the low-rank inverse costs about `COARSE_COST` steps and
+    then two a digit; a factor costs (P + P^2 / n) / 12 and then one a digit. Small systems are factored at once.
     """
-    if system.single is None or not system.fits_factor or system.basis is not None:
-        return None
-    steps = 5 + system.n_parameters * system.n_outputs // 40
+    size = system.n_parameters * system.n_outputs
+    if system.single is None or size <= FACTOR_FROM:
+        return preconditioner(system, scores, weights), None
     norm = np.sqrt(_dot(rhs, rhs))[None, :, None]
+    norm = np.where(norm > 0, norm, 1.0)
     inner = system.curvature(scores, weights, single=True)
-    start = (rhs / np.where(norm > 0, norm, 1.0)).astype(np.float32)
-    _, _, _, status = conjugate_gradients(inner, start, Identity(), rtol=INNER_RTOL, max_steps=steps)
-    return Identity() if status.ok else None
+    x, relative, steps, status = conjugate_gradients(
+        inner, (rhs / norm).astype(np.float32), Identity(), rtol=INNER_RTOL, max_steps=TRIAL
+    )
+    start = x * norm
+    gained = -np.log10(max(float(relative.max()), 1e-7))
+    pace = steps / gained if gained > 0.5 and status is not Status.INDEFINITE else np.inf
+    left = DIGITS - max(gained, 0.0)
+    costs = {"plain": pace * left}
+    if coarse_fits(system):
+        costs["coarse"] = COARSE_COST + 2.0 * left if pace <= 10.0 else np.inf
+    if system.fits_factor:
+        costs["factor"] = (system.n_parameters + size**2 / len(system.y)) * system.n_outputs / 12.0 + left
+    else:
+        costs["factor"] = COARSE_COST + 0.7 * pace * left
+    best = min(costs, key=lambda name: costs[name])
+    if best == "plain" and np.isfinite(pace):
+        return Identity(), start
+    return (Coarse if best == "coarse" else preconditioner)(system, scores, weights), start
 
 
-def refined_solve(system: SmoothSystem, scores, weights, rhs, inverse, *, rtol=1e-12):
+def refined_solve(system: SmoothSystem, scores, weights, rhs, inverse, *, rtol=1e-12, start=None):
     """Solve H x = rhs to full accuracy: inner iterations in single precision, residuals in double.
 
     Returns (x, relative true residual (B,), number of inner steps, status), as `conjugate_gradients` does.
     """
     product = system.curvature(scores, weights)
     if system.single is None:
-        x, relative, steps, status = conjugate_gradients(product, rhs, inverse, rtol=rtol)
+        x, relative, steps, status = conjugate_gradients(product, rhs, inverse, rtol=rtol, start=start)
         if steps > 25:  # a restart from the true residual regains the digits lost in a long recurrence
             x, relative, _, status = conjugate_gradients(product, rhs, inverse, rtol=rtol, start=x)
         return x, relative, steps, status
@@ -111,6 +176,11 @@ def refined_solve(system: SmoothSystem, scores, weights, rhs, inverse, *, rtol=1
     scale = np.sqrt(_dot(rhs, rhs))
     scale = np.where(scale > 0, scale, 1.0)
     x, r, total = np.zeros_like(rhs), rhs, 0
+    if start is not None:
+        x = np.asarray(start, dtype=float)
+        r = rhs - product(x)
+        if not np.all(_dot(r, r) < scale**2):
+            x, r = np.zeros_like(rhs), rhs
     relative, best = np.sqrt(_dot(r, r)) / scale, np.inf
     for _ in range(8):
         worst = float(relative.max(initial=0.0))
@@ -120,8 +190,8 @@ def refined_solve(system: SmoothSystem, scores, weights, rhs, inverse, *, rtol=1
             break
         best = worst
         size = np.where(relative > 0, relative * scale, 1.0)[None, :, None]
-        aim = max(INNER_RTOL, 0.3 * rtol / worst)
-        step, _, steps, status = conjugate_gradients(inner, r / size, inverse, rtol=aim, max_steps=150)
+        aim = max(INNER_RTOL, 0.5 * rtol / worst)
+        step, _, steps, status = conjugate_gradients(inner, r / size, inverse, rtol=aim, max_steps=300)
         total += steps
         if not status.ok:
             break

@@ -12,12 +12,13 @@ from learningcurves.solvers.smooth import SmoothSystem
 
 TOLERANCE = 1e-14  # smallest relative gradient aimed at: at weak regularisation 1e-12 leaves 1e-4 of a slope
 ENOUGH = 1e-12  # largest relative gradient aimed at; below it a step without progress ends the search
-DISTANCE = 1e-10  # |w - w*| / |w| that is enough, by the certificate |w - w*| <= |grad J| / reg
+DISTANCE = 1e-11  # |w - w*| / |w| that is enough, by the certificate |w - w*| <= |grad J| / reg
 ACCEPTED = 1e-9  # relative gradient above which a fit counts as failed
 RUNAWAY = 1e12  # parameters of a loss without a lower bound
 SLOW = 2.5  # conjugate-gradient steps a decimal digit after which a fresh preconditioner is cheaper than a stale one
 HOPELESS = 40  # conjugate-gradient steps of one solve after which a batch gives up
 CUT = 10  # conjugate-gradient steps after which a rough step is cut off: it is a descent direction all the same
+STILL = 1e-8  # last step over |theta| that is enough where no certificate bounds the distance
 ROUGH = 0.3  # change of the scores in one step above which the Hessian is about to change as well
 
 
@@ -51,15 +52,17 @@ def newton(system: SmoothSystem, theta, scores, beta, *, inverse=None, max_steps
     ladder = _Ladder(system, inverse) if len(beta) == 1 else None
     scores = system.scores(theta) if scores is None else scores
     previous, stalled = np.full(len(beta), np.inf), 0
-    before, change = previous, None
+    before, change, moved = previous, None, previous
+    certain = _all_penalised(system)  # else a small gradient is no proof: soft directions hardly show in it
     for _ in range(max_steps):
         gradient = system.gradient(theta, scores, weights)
         residual = relative_gradient(system, theta, gradient, weights, scale)
-        target = aim(system, theta, scale)
-        if np.all(residual <= target):
+        target = aim(system, theta, gradient, residual)
+        done = (residual <= target) & (certain | (moved <= STILL))
+        if np.all(done):
             break
         improving = residual < 0.5 * previous
-        stalled = 0 if np.any(improving & (residual > target)) else stalled + 1
+        stalled = 0 if np.any(improving & ~done) else stalled + 1
         patience = 1 if np.all(residual <= ENOUGH) else 2
         if stalled >= patience and np.all(residual <= ACCEPTED * 1e-2):  # at the floor of rounding
             break
@@ -70,17 +73,15 @@ def newton(system: SmoothSystem, theta, scores, beta, *, inverse=None, max_steps
         previous = np.minimum(previous, residual)
         if ladder is not None:
             inverse = ladder.next(scores, weights, change)
-        rtol = _digits(system, residual, before, target, change)
+        rtol = np.where(done, 1.0, _digits(system, residual, before, target, change))
         cut = ladder is not None and isinstance(inverse, Coarse) and (change is None or change.max() > ROUGH)
-        step, n_inner = _newton_step(
-            system, scores, weights, gradient, inverse, rtol, max_steps=CUT if cut else 400
-        )
+        step, n_inner = _newton_step(system, scores, weights, gradient, inverse, rtol, max_steps=CUT if cut else 400)
         if ladder is not None:
             ladder.used(n_inner, rtol)
         elif n_inner > HOPELESS and system.fits_factor:
             break
         theta, scores, change = _advance(system, theta, scores, weights, gradient, step)
-        before = residual
+        moved, before = _size(step) / np.maximum(_size(theta), 1e-300), residual
     else:
         gradient = system.gradient(theta, scores, weights)
         residual = relative_gradient(system, theta, gradient, weights, scale)
@@ -88,10 +89,27 @@ def newton(system: SmoothSystem, theta, scores, beta, *, inverse=None, max_steps
     return SmoothFit(beta, theta, scores, gradient, weights, residual, status, inverse)
 
 
-def aim(system, theta, scale):
-    """Relative gradient at which w is within `DISTANCE` of the minimum, between `TOLERANCE` and `ENOUGH`, shape (B,)."""
-    size = system.objective.reg * np.sqrt(np.einsum("pbk,pbk->b", theta, theta))
-    return np.clip(DISTANCE * size / np.maximum(scale + size, 1e-300), TOLERANCE, ENOUGH)
+def _size(array):
+    return np.sqrt(np.einsum("pbk,pbk->b", array, array))
+
+
+def aim(system, theta, gradient, residual):
+    """Relative gradient that is enough, shape (B,): `TOLERANCE`, or up to `ENOUGH` where the certificate is better.
+
+    With every parameter penalised |w - w*| <= |gradient| in the norm of the penalty's inverse over the root of reg;
+    enough is `DISTANCE` of |w|. A free intercept has no such bound without more work.
+    """
+    penalty = system.penalty[:, 0, 0]
+    if not _all_penalised(system):
+        return np.full(len(residual), TOLERANCE)
+    weights = theta[:-1] if system.has_intercept else theta
+    size = _size(weights)
+    distance = np.sqrt(np.einsum("pbk,pbk,p->b", gradient, gradient, 1.0 / penalty) / penalty.min())
+    return np.clip(DISTANCE * size * residual / np.maximum(distance, 1e-300), TOLERANCE, ENOUGH)
+
+
+def _all_penalised(system):
+    return system.loss.convex and (not system.has_intercept or system.objective.intercept > 0)
 
 
 class _Ladder:
@@ -134,17 +152,18 @@ def _digits(system, residual, before, target, change):
         with np.errstate(invalid="ignore", divide="ignore"):
             expected = 0.15 * change * np.where(before > 0, np.minimum(1.0, residual / before), 0.0)
     expected = np.where(np.isfinite(expected), expected, 1.0)
-    lowest = FLOOR if system.single is not None else 1e-8
+    lowest = FLOOR if system.single is not None else 1e-10
     rough = 1e-1 if change is None else np.where(change > 1.0, 1e-1, 1e-2)
     rtol = np.clip(expected, lowest, rough)
-    rtol = np.maximum(rtol, 0.2 * target / np.maximum(residual, 1e-300))
-    return np.where(residual <= target, 1.0, np.minimum(rtol, 0.1))
+    if system.single is not None and _all_penalised(system):  # else soft directions need more than the gradient says
+        rtol = np.maximum(rtol, 0.2 * target / np.maximum(residual, 1e-300))
+    return np.minimum(rtol, 0.1)
 
 
 def _newton_step(system, scores, weights, gradient, inverse, rtol, max_steps):
     product = system.curvature(scores, weights, single=system.single is not None)
     if system.single is not None:
-        size = np.sqrt(np.einsum("pbk,pbk->b", gradient, gradient))
+        size = _size(gradient)
         size = np.where(size > 0, size, 1.0)[None, :, None]
         rhs = (gradient / -size).astype(np.float32)
         step, _, n_steps, _ = conjugate_gradients(product, rhs, inverse, rtol=rtol, max_steps=max_steps)

@@ -175,17 +175,19 @@ def sample_weights(y, class_weight, classes):
     return weights[np.searchsorted(classes, y)]
 
 
-def training_samples(problem: BackdoorProblem, objective: Objective) -> Samples:
-    """Stack the clean and backdoor samples of a problem for an objective."""
+def training_samples(problem: BackdoorProblem, objective: Objective, *, backdoor: bool = True) -> Samples:
+    """Stack the clean and backdoor samples of a problem for an objective; the clean ones alone are not copied."""
     classes = problem.classes
     if objective.loss.name != "softmax" and len(classes) != 2:
         raise InvalidInput(
             f"`problem` has {len(classes)} classes, but `model` (loss: {objective.loss.name}) is a binary learner. "
             "Use lc.Softmax, or take a pair of classes."
         )
-    stack = sp.vstack if problem.is_sparse else np.vstack
-    X = stack([problem.X_clean, problem.X_backdoor]) if problem.n_backdoor else problem.X_clean
-    labels = np.concatenate([problem.y_clean, problem.y_backdoor])
+    X, labels = problem.X_clean, problem.y_clean
+    if backdoor and problem.n_backdoor:
+        stack = sp.vstack if problem.is_sparse else np.vstack
+        X = stack([problem.X_clean, problem.X_backdoor])
+        labels = np.concatenate([problem.y_clean, problem.y_backdoor])
     return Samples(
         X=sp.csr_matrix(X) if problem.is_sparse else X,
         y=encode_labels(labels, classes, objective.loss),

@@ -26,9 +26,9 @@ class Factor:
                 system.hessian(scores, weights, dtype), lower=True, overwrite_a=True, check_finite=False
             )
         except sla.LinAlgError:
-            if dtype == np.float64:
-                raise
-            factor = sla.cholesky(system.hessian(scores, weights), lower=True, overwrite_a=True, check_finite=False)
+            H = system.hessian(scores, weights)  # a little more stiffness where rounding left too little
+            H[np.diag_indices_from(H)] += (1e-14 if dtype == np.float64 else 0.0) * np.abs(np.diagonal(H)).max()
+            factor = sla.cholesky(H, lower=True, overwrite_a=True, check_finite=False)
         self.factor, self.inverse = np.asfortranarray(factor), None
         diagonal = np.diagonal(factor)
         if dtype == np.float32 and len(factor) <= INVERT_TO and diagonal.max() < 1e3 * diagonal.min():

@@ -50,23 +50,24 @@ class SmoothSystem:
     """J(theta; beta) of a smooth loss with a linear model, and its derivatives.
 
     Constant-zero features are left out (their weights are zero at the optimum) and, when there are more
-    features than samples, the rows are rotated into their own span: both change nothing but the cost.
+    features than samples, the rows are rotated into their own span: both change nothing but the cost. `lean` keeps
+    such features where that saves a copy of the samples, for systems that are used a few times only.
     """
 
     X: Any  # array or CSR of shape (N, P)
 
-    def __init__(self, samples: Samples, objective: Objective):
+    def __init__(self, samples: Samples, objective: Objective, *, lean: bool = False):
         self.samples, self.objective = samples, objective
         self.loss: Any = objective.loss
         self.y, self.n_outputs = samples.y, samples.n_outputs
         self.n_features = samples.X.shape[1]
         self.has_intercept = objective.intercept is not None
-        self._reduce(samples.X)
+        self._reduce(samples.X, lean)
         self.is_sparse = sp.issparse(self.X)
         self.n_parameters = self.X.shape[1]
         self._kept = {}  # shared by all lambda
 
-    def _reduce(self, X):
+    def _reduce(self, X, lean):
         self.basis = None
         if sp.issparse(X):
             self.columns = _used(np.bincount(X.indices[X.data != 0], minlength=X.shape[1]))
@@ -74,7 +75,7 @@ class SmoothSystem:
             if self.has_intercept:
                 self.X = sp.csr_matrix(sp.hstack([self.X, np.ones((X.shape[0], 1))]))
             return
-        self.columns = _dense_columns(X)
+        self.columns = np.arange(X.shape[1]) if lean and X.shape[1] <= X.shape[0] else _dense_columns(X)
         if len(self.columns) > X.shape[0]:
             self.basis, triangle = sla.qr(X[:, self.columns].T, mode="economic", check_finite=False)
             self.X = _with_ones(triangle.T, slice(None)) if self.has_intercept else np.ascontiguousarray(triangle.T)
