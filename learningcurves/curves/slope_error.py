@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from learningcurves.curves.pair_solve import solve_pair, takes_pairs
 from learningcurves.errors import Status
 from learningcurves.solvers.certificate import EPS, Certificate, output_hessian, smooth_certificates, uncertainty
 from learningcurves.solvers.linear_solve import cheap_inverse, refined_solve
@@ -50,11 +51,11 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-12) -
     certificate = smooth_certificates(system, fit.theta, fit.scores, fit.gradient, fit.weights)[0]
     if not np.any(g_backdoor):
         return SlopeParts(0.0, 0.0, 0.0, Status.OK, certificate, loss)
-    inverse = fit.inverse or cheap_inverse(system, fit.scores, fit.weights, g_backdoor)
-    inverse = inverse or preconditioner(system, fit.scores, fit.weights)
-    s_test, _, _, status_t = refined_solve(system, fit.scores, fit.weights, g_test, inverse, rtol=rtol)
-    s_backdoor, _, _, status_b = refined_solve(system, fit.scores, fit.weights, g_backdoor, inverse, rtol=rtol)
-    status = status_t if not status_t.ok else status_b
+    if takes_pairs(system):
+        pair = solve_pair(system, fit, g_test, g_backdoor, rtol=rtol)
+        s_test, s_backdoor, status = pair.test, pair.backdoor, pair.status
+    else:
+        s_test, s_backdoor, status = _one_by_one(system, fit, g_test, g_backdoor, rtol)
     r_test, r_backdoor = g_test - product(s_test), g_backdoor - product(s_backdoor)
     value = -float(np.vdot(s_test, g_backdoor) + np.vdot(r_test, s_backdoor))
     residual = float(np.linalg.norm(r_backdoor) / np.linalg.norm(g_backdoor))
@@ -67,6 +68,14 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-12) -
             system, fit, norm, problem, certificate, (g_test, s_test, r_test), (g_backdoor, s_backdoor, r_backdoor)
         ) + _rounding(system, fit, problem, (g_test, s_test), (g_backdoor, s_backdoor))
     return SlopeParts(value, bound, residual, status, certificate, loss)
+
+
+def _one_by_one(system, fit, g_test, g_backdoor, rtol):
+    inverse = fit.inverse or cheap_inverse(system, fit.scores, fit.weights, g_backdoor)
+    inverse = inverse or preconditioner(system, fit.scores, fit.weights)
+    s_test, _, _, status_t = refined_solve(system, fit.scores, fit.weights, g_test, inverse, rtol=rtol)
+    s_backdoor, _, _, status_b = refined_solve(system, fit.scores, fit.weights, g_backdoor, inverse, rtol=rtol)
+    return s_test, s_backdoor, status_t if not status_t.ok else status_b
 
 
 class _InverseNorm:
