@@ -96,7 +96,7 @@ def test_preconditioners_are_positive_and_save_steps(kind, bias, reg):
     for name, preconditioner in (("none", Identity()), ("blocks", inverse)):
         *_, steps[name], status = conjugate_gradients(product, rhs, preconditioner, rtol=1e-4, max_steps=4_000)
         assert status is Status.OK
-    assert 2 * steps["blocks"] < steps["none"]
+    assert steps["blocks"] < 0.8 * steps["none"]
 
 
 def test_small_or_other_problems_go_one_by_one():
