@@ -1,7 +1,5 @@
 """Two solves of a slope side by side: against dense linear algebra, and the preconditioners against none."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -17,6 +15,7 @@ from learningcurves.errors import Status
 from learningcurves.solvers.linear_solve import Identity, conjugate_gradients
 from learningcurves.solvers.losses import SOFTMAX, MultiLogistic
 from learningcurves.solvers.objective import Objective, Samples
+from learningcurves.solvers.path import solve
 from learningcurves.solvers.smooth import SmoothSystem
 
 N, D, K = 360, 80, 5
@@ -38,13 +37,6 @@ def system_of(kind, bias, reg, seed=0):
     return SmoothSystem(samples, Objective(loss, reg, 0.0 if bias else None))
 
 
-def point_of(system):
-    """Weights that classify most samples; the solves are of H, wherever it is taken."""
-    y = np.eye(K)[system.y] if system.y.ndim == 1 else system.y
-    theta = 40.0 * (system.X.T @ (y - 1.0 / K))[:, None] / N
-    return SimpleNamespace(scores=system.scores(theta), weights=system.samples.at(np.array([0.3])))
-
-
 CASES = [(k, b, r) for k in ("softmax", "multi_logistic") for b, r in ((True, 1.0), (False, 1.0), (True, 0.01))]
 
 
@@ -52,7 +44,7 @@ CASES = [(k, b, r) for k in ("softmax", "multi_logistic") for b, r in ((True, 1.
 def test_both_solutions_against_a_dense_solve(kind, bias, reg):
     system = system_of(kind, bias, reg)
     assert takes_pairs(system)
-    fit = point_of(system)
+    fit = solve(system.objective, system.samples, [0.3]).fit
     rng = np.random.default_rng(1)
     g_test, g_backdoor = rng.normal(size=system.zeros().shape), system.backdoor_gradient(fit.scores)
     if system.gauge_free:
@@ -77,7 +69,7 @@ def test_both_solutions_against_a_dense_solve(kind, bias, reg):
 @pytest.mark.parametrize(("kind", "bias", "reg"), CASES)
 def test_preconditioners_are_positive_and_save_steps(kind, bias, reg):
     system = system_of(kind, bias, reg)
-    fit = point_of(system)
+    fit = solve(system.objective, system.samples, [0.3]).fit
     output = OutputCurvature(system, fit)
     inverse = (RotatedBlocks if kind == "softmax" else SharedMoment)(system, output)
     rng = np.random.default_rng(2)
@@ -96,7 +88,7 @@ def test_preconditioners_are_positive_and_save_steps(kind, bias, reg):
     for name, preconditioner in (("none", Identity()), ("blocks", inverse)):
         *_, steps[name], status = conjugate_gradients(product, rhs, preconditioner, rtol=1e-4, max_steps=4_000)
         assert status is Status.OK
-    assert steps["blocks"] < 0.8 * steps["none"]
+    assert 1.5 * steps["blocks"] < steps["none"]
 
 
 def test_small_or_other_problems_go_one_by_one():
