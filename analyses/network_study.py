@@ -16,16 +16,16 @@ from learningcurves.storage import write_atomic
 
 FRACTIONS = (0.05, 0.15)
 SEEDS = (1, 2, 3)
-RECORD = (1, 3, 10)
+RECORD = (1, 3, 10, 30)
 FOLDER = "LEARNINGCURVES_NETWORK_STUDY"  # environment variable: where networks are kept, also for worker processes
 CIFAR_CLASSES = ("airplane", "frog", "truck")  # all complete in the shared files
 # images, test images, width, epochs, trigger's side, weights beta, lambda
 SIZES = {
-    "mnist": {"n": 1200, "n_test": 500, "width": 8, "epochs": 10, "patch": 3, "reg": (0.3, 3.0, 30.0)},
-    "cifar10": {"n": 750, "n_test": 450, "width": 8, "epochs": 10, "patch": 8, "reg": (3.0, 30.0)},
+    "mnist": {"n": 6000, "n_test": 1000, "width": 8, "epochs": 30, "patch": 3, "reg": (0.3, 3.0, 30.0)},
+    "cifar10": {"n": 2000, "n_test": 900, "width": 8, "epochs": 30, "patch": 8, "reg": (0.3, 3.0, 10.0)},
     "digits": {"n": 600, "n_test": 300, "width": 4, "epochs": 6, "patch": 2, "reg": (0.3, 10.0)},
 }
-BETA = {"mnist": (0.1, 0.3, 1.0), "cifar10": (1.0,), "digits": (0.3, 1.0)}  # and 0
+BETA = {"mnist": (0.1, 1.0), "cifar10": (1.0,), "digits": (0.3, 1.0)}  # and 0
 
 
 @lru_cache(maxsize=2)
@@ -57,7 +57,7 @@ def options_of(cell):
     return {
         "epochs": SIZES[cell["data"]]["epochs"],
         "record": recorded(cell["data"]),
-        "batch_size": 32,
+        "batch_size": 64,
         "lr": 0.1,
         "weight_decay": cell["reg"] / (problem.n_clean + problem.n_backdoor),
         "progress": False,

@@ -47,7 +47,8 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Solve, print, write; 1 if a point of a curve was not solved."""
     from learningcurves.checks import check_beta
-    from learningcurves.curves.curve import LearningCurves, learning_curve
+    from learningcurves.curves.curve import LearningCurves
+    from learningcurves.curves.entry import learning_curve
 
     beta = None if args.beta is None else check_beta(args.beta)
     folder = check_output(args)

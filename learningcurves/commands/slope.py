@@ -40,7 +40,7 @@ def run(args) -> int:
     from sklearn.base import clone
 
     from learningcurves.checks import check_reg
-    from learningcurves.curves.slope import backdoor_slope
+    from learningcurves.curves.entry import backdoor_slope
     from learningcurves.errors import InvalidInput
 
     if args.model is not None and args.reg is not None:

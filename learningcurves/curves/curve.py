@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from learningcurves.checks import check_beta, check_reg
+from learningcurves.checks import check_beta
 from learningcurves.curves.deviation import path_norms
 from learningcurves.curves.scores import PathScores, score_path
 from learningcurves.data.problem import BackdoorProblem
-from learningcurves.errors import InvalidInput, NotSupported, SolveFailed, Status
-from learningcurves.learners.resolve import is_module, refuse_options, resolve
+from learningcurves.errors import NotSupported, SolveFailed, Status
 from learningcurves.solvers.certificate import Certificate
 from learningcurves.solvers.deferred import Deferred, Resolving
 from learningcurves.solvers.kernel_rows import MEMORY_BUDGET
-from learningcurves.solvers.objective import training_samples
-from learningcurves.solvers.path import WeightPath, restrict, share, solve
+from learningcurves.solvers.path import WeightPath, restrict, solve
 
 if TYPE_CHECKING:
     from learningcurves.curves.exact_path import ExactPath
@@ -123,7 +121,7 @@ class LearningCurve(Resolving):
         near = int(np.argmin(np.abs(self.path.beta - beta)))
         start, shared = restrict(self.path, [0, near]), getattr(self.path, "shared", None)  # hinge: the kernel
         path = solve(self.path.objective, self.path.samples, np.array(at), start=start, shared=shared)
-        scored = _assemble(self.learner, self.problem, path, np.array([beta]))
+        scored = assemble(self.learner, self.problem, path, np.array([beta]))
         return scored.point(0)
 
     def point(self, i: int) -> CurvePoint:
@@ -252,73 +250,7 @@ class LearningCurves:
         )
 
 
-def learning_curve(model, problem, beta=None, *, reg=None, refine=False, **network_options):
-    r"""Backdoor learning curve: train with the backdoor samples weighted by beta, for every beta.
-
-    .. math:: w^\star(\beta) = \arg\min_w \sum_{clean} s_i \ell_i(w) + \beta \sum_{backdoor} s_j \ell_j(w)
-              + \tfrac{\lambda}{2} (\|w\|^2 + \mu b^2)
-
-    Parameters
-    ----------
-    model : learner, fitted scikit-learn estimator, or torch module
-        `lc.Logistic`, `lc.Ridge`, `lc.LinearSVM`, `lc.KernelSVM`, `lc.Softmax`; or a fitted LogisticRegression,
-        RidgeClassifier, LinearSVC, SVC or Pipeline, whose objective is taken over exactly.
-    problem : BackdoorProblem
-    beta : array of shape (B,), optional
-        Increasing weights in [0, 1]; by default 21 values, dense near 0.
-    reg : float or sequence of float, optional
-        lambda in place of the model's own; several give a `LearningCurves`, which shares all common work.
-    refine : bool, default=False
-        Accept without a warning that a given fitted model is not at the optimum (every point of the curve is
-        solved exactly either way).
-    **network_options
-        For a torch module: `loss`, `parameters`, `head`, `batch_size`, ... (`learningcurves.networks.slope`).
-
-    Returns
-    -------
-    LearningCurve, or LearningCurves when `reg` is a sequence
-
-    Raises
-    ------
-    InvalidInput
-        Before any work, naming the argument.
-
-    References
-    ----------
-    .. [1] Cinà et al., "Backdoor Learning Curves: Explaining Backdoor Poisoning Beyond Influence Functions".
-    """
-    beta = check_beta(DEFAULT_BETA if beta is None else beta)
-    if is_module(model):
-        from learningcurves.networks.slope import module_curve
-
-        return module_curve(model, problem, beta, **({} if reg is None else {"reg": reg}), **network_options)
-    refuse_options(network_options)
-    regs = None if reg is None else [check_reg(r) for r in np.atleast_1d(np.asarray(reg, dtype=object))]
-    if regs is not None and not regs:
-        raise InvalidInput("`reg` is empty. Give at least one positive value.")
-    resolved = resolve(model, problem, warn=not refine, n_beta=len(beta))
-    objective, problem, learner = resolved.objective, resolved.problem, resolved.learner
-    samples = training_samples(problem, objective)
-    regs_used = [objective.reg] if regs is None else regs
-    asked = np.union1d(beta, [0.0, 1.0])
-    shared = share(objective, samples, len(regs_used))
-    order = np.argsort(-np.asarray(regs_used))  # strong regularisation first: each solution starts the next
-    curves: list[Any] = [None] * len(regs_used)
-    start = None
-    for i in order:
-        path = solve(objective.with_reg(regs_used[i]), samples, asked, start=start, shared=shared)
-        start = restrict(path, [0, len(asked) - 1])
-        curves[i] = _assemble(_at_reg(learner, regs_used[i]), problem, path, beta)
-    return curves[0] if reg is None or np.ndim(reg) == 0 else LearningCurves(tuple(curves))
-
-
-def _at_reg(learner, reg):
-    from sklearn.base import clone
-
-    return learner if learner.reg == reg else clone(learner).set_params(reg=reg)
-
-
-def _assemble(learner, problem, path, beta) -> LearningCurve:
+def assemble(learner, problem, path, beta) -> LearningCurve:
     """Score a path (whose first beta is 0) and keep the asked-for beta."""
     scores: PathScores = score_path(path, problem)
     rho, nu = path_norms(path, path)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from learningcurves.curves.pair_solve import solve_pair, takes_pairs
 from learningcurves.errors import Status
 from learningcurves.solvers.certificate import EPS, Certificate, output_hessian, smooth_certificates, uncertainty
 from learningcurves.solvers.linear_solve import chosen_inverse, refined_solve
@@ -74,15 +75,12 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-7) ->
     g_backdoor = backdoor.gradient
     if not np.any(g_backdoor):
         return SlopeParts(0.0, 0.0, 0.0, Status.OK, certificate, loss)
-    inverse, start = fit.inverse, None
-    if inverse is None:
-        inverse, start = chosen_inverse(system, fit.scores, fit.weights, g_backdoor)
-    s_backdoor, _, _, status_b = refined_solve(
-        system, fit.scores, fit.weights, g_backdoor, inverse, rtol=rtol, start=start
-    )
-    s_test, _, _, status_t = refined_solve(system, fit.scores, fit.weights, g_test, inverse, rtol=rtol)
-    status = status_t if not status_t.ok else status_b
     product = system.curvature(fit.scores, fit.weights)
+    if takes_pairs(system):
+        pair = solve_pair(system, fit, g_test, g_backdoor, rtol=rtol**2)
+        s_test, s_backdoor, status = pair.test, pair.backdoor, pair.status
+    else:
+        s_test, s_backdoor, status = _one_by_one(system, fit, g_test, g_backdoor, rtol)
     r_test, r_backdoor = g_test - product(s_test), g_backdoor - product(s_backdoor)
     value = -float(np.vdot(s_test, g_backdoor) + np.vdot(r_test, s_backdoor))
     residual = float(np.linalg.norm(r_backdoor) / np.linalg.norm(g_backdoor))
@@ -95,6 +93,17 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-7) ->
         bound = _error_bound(system, fit, norm, problem, certificate, test, moved, backdoor)
         bound += _rounding(system, fit, problem, test[:2], moved[:2], backdoor)
     return SlopeParts(value, bound, residual, status, certificate, loss)
+
+
+def _one_by_one(system, fit, g_test, g_backdoor, rtol):
+    inverse, start = fit.inverse, None
+    if inverse is None:
+        inverse, start = chosen_inverse(system, fit.scores, fit.weights, g_backdoor)
+    s_backdoor, _, _, status_b = refined_solve(
+        system, fit.scores, fit.weights, g_backdoor, inverse, rtol=rtol, start=start
+    )
+    s_test, _, _, status_t = refined_solve(system, fit.scores, fit.weights, g_test, inverse, rtol=rtol)
+    return s_test, s_backdoor, status_t if not status_t.ok else status_b
 
 
 class _InverseNorm:

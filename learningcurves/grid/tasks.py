@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from learningcurves.curves.curve import COLUMNS, LearningCurve, learning_curve
+from learningcurves.curves.curve import COLUMNS, LearningCurve
+from learningcurves.curves.entry import learning_curve
 from learningcurves.errors import LearningCurvesError, SolveFailed, Status
 from learningcurves.grid.problems import problem_of
 from learningcurves.grid.spec import Task

@@ -13,10 +13,9 @@ import numpy as np
 
 from learningcurves.checks import check_reg
 from learningcurves.data.problem import BackdoorProblem
-from learningcurves.errors import InvalidInput, NotSupported
+from learningcurves.errors import InvalidInput
 from learningcurves.learners.learners import Logistic, Softmax
-from learningcurves.networks.batches import PARTS
-from learningcurves.networks.features import find_head, sample_features
+from learningcurves.networks.head_features import head_features
 from learningcurves.networks.losses import BCE, MSE, CrossEntropy, as_loss
 from learningcurves.networks.torch_loss import TorchLoss
 from learningcurves.solvers.certificate import relative_gradient
@@ -136,7 +135,7 @@ def head_task(
         Loss of the test samples, where it is not the training loss.
     """
     reg = check_reg(reg)
-    parts, facts = _features(module, data, head, batch_size, threads)
+    parts, facts = head_features(module, data, head, batch_size, threads)
     mean, scale = _standardisation(parts["clean"].X, standardize, facts["bias"])
     arrays = {f"X_{p}": (np.asarray(f.X, dtype=np.float64) - mean) / scale for p, f in parts.items()}
     loss = as_loss(loss)
@@ -148,74 +147,6 @@ def head_task(
     return HeadTask(
         problem, objective, samples, learner, facts["network"], facts["head"], coef, intercept, residual, mean, scale
     )
-
-
-def _features(module, data, head, batch_size, threads):
-    if isinstance(data, BackdoorProblem):
-        parts = {p: (getattr(data, f"X_{p}"), getattr(data, f"y_{p}")) for p in PARTS}
-        image_shape = data.image_shape
-    else:
-        image_shape = None
-        if isinstance(data, Mapping):
-            unknown = set(data) - {*PARTS, "y_source"}
-            if unknown:
-                raise InvalidInput(
-                    f"`problem` has the unknown part {sorted(unknown)[0]!r}; parts are {', '.join(PARTS)}."
-                )
-            parts = {p: data[p] for p in PARTS if data.get(p) is not None}
-        elif isinstance(data, list | tuple) and 3 <= len(data) <= 4:
-            names = PARTS if len(data) == 4 else ("clean", "backdoor", "triggered")
-            parts = dict(zip(names, data, strict=True))
-        else:
-            raise NotSupported(
-                f"`problem` is a {type(data).__name__}; expected a BackdoorProblem or the parts ({', '.join(PARTS)}) as "
-                "(X, y) pairs, torch data sets or loaders."
-            )
-        missing = {"clean", "backdoor", "triggered"} - set(parts)
-        if missing:
-            raise InvalidInput(f"`problem` lacks the {sorted(missing)[0]} part.")
-    parts.setdefault("test", parts["triggered"])
-    first = parts["clean"]
-    found = find_head(module, _some(first, image_shape), head=head)
-    if found.tied:
-        raise NotSupported(
-            f"the head {found.name!r} shares its weights with {', '.join(found.tied)}: moving it would move the features "
-            "too, so it is no last layer of its own. Untie it (clone the weight) first."
-        )
-    options = {"head": found.name, "batch_size": batch_size, "image_shape": image_shape, "threads": threads}
-    features = {}
-    for name, part in parts.items():
-        if isinstance(part, list | tuple) and len(part) == 2 and len(part[0]) == 0:
-            features[name] = None
-            continue
-        features[name] = sample_features(module, part, **options)
-        if features[name].y is None:
-            raise InvalidInput(f"the {name} part gives no labels; expected pairs (samples, labels).")
-    clean = features["clean"]
-    for name, value in features.items():
-        if value is None:
-            features[name] = type(clean)(
-                np.empty((0, clean.X.shape[1])), np.asarray(clean.y)[:0], clean.network, clean.head
-            )
-        elif value.network != clean.network:
-            raise InvalidInput("the network changed while its features were read; its weights must stay as they are.")
-    linear = found.linear
-    facts = {
-        "network": clean.network,
-        "head": clean.head,
-        "bias": linear.bias is not None,
-        "weight": linear.weight.detach().double().cpu().numpy(),
-        "offset": None if linear.bias is None else linear.bias.detach().double().cpu().numpy(),
-        "n_outputs": linear.out_features,
-    }
-    return features, facts
-
-
-def _some(part, image_shape):
-    if isinstance(part, list | tuple) and image_shape is not None:
-        X = part[0][:8]
-        return np.asarray(X).reshape(len(X), *image_shape)
-    return part
 
 
 def _standardisation(X, standardize, has_bias):
@@ -324,39 +255,3 @@ def _residual(samples, objective, coef, intercept, at):
     theta = system.pack(coef, intercept)
     weights = samples.at(at)
     return float(relative_gradient(system, theta, system.gradient(theta, system.scores(theta), weights), weights)[0])
-
-
-def smallest_eigenvalue(system, fit, *, max_steps=60) -> tuple[float, float]:
-    """Smallest and largest Ritz value of the head's Hessian after a few Lanczos steps, the intercepts' gauge left out.
-
-    The smallest is an upper bound of the smallest eigenvalue, so a negative one proves that the head is at no
-    minimum; convex losses have at least lambda on the weights.
-    """
-    shape = (system.n_parameters, 1, system.n_outputs)
-
-    def product(v):
-        return _off_gauge(system, system.product(fit.scores, fit.weights, v.reshape(shape))).ravel()
-
-    v = _off_gauge(system, np.random.default_rng(0).standard_normal(shape)).ravel()
-    size = v.size - (1 if system.gauge_free else 0)
-    basis, diagonal, off = [v / np.linalg.norm(v)], [], []
-    for _ in range(min(max_steps, size)):
-        w = product(basis[-1])
-        diagonal.append(float(basis[-1] @ w))
-        known = np.array(basis)
-        for _ in range(2):  # orthogonal to all before, twice: the Ritz values stay true ones
-            w -= known.T @ (known @ w)
-        off.append(float(np.linalg.norm(w)))
-        if off[-1] <= 1e-12 * max(map(abs, diagonal)):
-            break
-        basis.append(w / off[-1])
-    T = np.diag(diagonal) + np.diag(off[: len(diagonal) - 1], 1) + np.diag(off[: len(diagonal) - 1], -1)
-    values = np.linalg.eigvalsh(T)
-    return float(values[0]), float(values[-1])
-
-
-def _off_gauge(system, v):
-    if system.gauge_free:
-        v = v.copy()
-        v[-1] -= v[-1].mean()
-    return v

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from learningcurves.checks import check_beta, check_number, check_reg
-from learningcurves.curves.curve import DEFAULT_BETA, LearningCurves, _assemble
+from learningcurves.curves.curve import DEFAULT_BETA, LearningCurves, assemble
 from learningcurves.curves.slope import Slope
 from learningcurves.curves.slope_error import smooth_slope
 from learningcurves.errors import InvalidInput, NotSupported, Status
-from learningcurves.networks.last_layer import HeadTask, given_start, head_task, smallest_eigenvalue
+from learningcurves.networks.lanczos import smallest_eigenvalue
+from learningcurves.networks.last_layer import HeadTask, given_start, head_task
 from learningcurves.solvers.path import restrict, share, solve
 
 FLAT = 1e-10  # curvature below this share of the largest is rounding
@@ -88,7 +89,7 @@ def head_curve(module, problem, beta=None, *, reg=1e-2, **options):
     for i in np.argsort(-np.asarray(regs)):
         path = solve(task.objective.with_reg(regs[i]), task.samples, asked, start=start, shared=shared)
         start = restrict(path, [0])
-        curves[i] = _assemble(_learner(task, regs[i]), task.problem, path, beta)
+        curves[i] = assemble(_learner(task, regs[i]), task.problem, path, beta)
     return curves[0] if np.ndim(reg) == 0 else LearningCurves(tuple(curves))
 
 
