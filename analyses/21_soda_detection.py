@@ -66,7 +66,7 @@ def repaired(network, cell, clean, victim, target, name):
             found = lc.defend_finetune(network, clean, progress=False)
     except SolveFailed as error:
         return {**facts, "status": error.status.name.lower()}
-    module = getattr(found, "module", None) or found.network
+    module = found.module
     slope = float("nan")
     if name != "smoothing":  # votes have no linear head
         slope = lc.backdoor_slope(module, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0).value
