@@ -276,3 +276,7 @@ def test_the_result_does_not_hold_the_network():
     assert not any(isinstance(v, nn.Module) for v in vars(report).values())
     with pytest.raises(AttributeError):
         report.target = 1
+    with pytest.raises(ValueError, match="read-only"):
+        report.index[0] = 0.0
+    with pytest.raises(TypeError):
+        report.settings["a"] = 2.0
