@@ -226,6 +226,27 @@ def test_a_shortcut_over_the_layer_is_followed():
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
 
 
+def test_a_gate_from_before_the_layer_has_no_single_weight_matrix():
+    """Every operation is affine in the layer, but with a slope of each sample's own."""
+
+    class Gated(helpers.Shortcut):
+        def forward(self, x):
+            x = torch.relu(self.first(x))
+            return self.head(self.layer(x) * x)
+
+    network = helpers.seeded(lambda: Gated().double()).eval()
+    X, y = helpers.points(63)
+    samples = class_samples(network, (X, y))
+    tail = make_tail(network, samples.X, "layer")
+    assert tail.weight is None and "do not move the logits" in tail.obstacle
+    found = causal_attribution(tail, samples, range(7), b=2).values
+    with torch.no_grad():
+        gate = torch.relu(network.first(torch.as_tensor(X))).numpy()
+    W = network.head.weight.detach().numpy()
+    expected = np.stack([2 * np.abs(gate[y == j].mean(0)[:, None] * W.T) for j in range(7)])
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+
+
 def test_residual_networks_in_single_precision():
     network = helpers.seeded(lambda: ResNet18(7, 2, in_channels=1)).eval()
     X = torch.rand(14, 1, 8, 8, generator=torch.Generator().manual_seed(0))
