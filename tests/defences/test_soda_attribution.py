@@ -265,10 +265,16 @@ def test_small_memory_changes_nothing(name, monkeypatch):
     network = network_of(NOT_AFFINE.get(name) or AFFINE[name])
     options = {"a": 0.5, "effect": "absolute", "force": "intervention"}
     large = attribution(network, "0", **options)[0].values
-    monkeypatch.setattr(tail_module, "LAYER_BYTES", 8 * 8 * 3)  # three changed rows at once
+    monkeypatch.setattr(tail_module, "LAYER_BYTES", 8 * 8 * 3)  # three changed rows at once: 8 is the widest
     small, tail = attribution(network, "0", batch_size=2, **options)
     assert tail.rows == 3
     np.testing.assert_allclose(small.values, large, rtol=1e-12, atol=1e-14)
+
+
+def test_the_widest_tensor_after_the_layer_bounds_the_rows():
+    wide = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 5000), nn.ReLU(), nn.Linear(5000, 7)).double()
+    tail = make_tail(wide, torch.as_tensor(helpers.points(8)[0]), "0")
+    assert tail.n_neurons == 8 and tail.widest == 5000 and tail.rows == tail_module.LAYER_BYTES // (8 * 5000)
 
 
 def test_means_are_those_of_each_class():
