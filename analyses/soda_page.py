@@ -73,6 +73,7 @@ PARTS = {
     "imbalance": lambda: table("soda_imbalance_mean"),
     "adaptive": lambda: table("soda_adaptive_mean"),
     "rescaling": rescaling,
+    "stamps": lambda: table("soda_stamps_by_detector"),
 }
 
 

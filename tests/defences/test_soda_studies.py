@@ -84,6 +84,13 @@ def test_only_the_constant_offset_feels_a_rescaling(soda, monkeypatch):
     assert table.output_change.max() < 1e-4 and len(study.spread(table)) == 6
 
 
+def test_semantic_and_stamped(soda, monkeypatch):
+    study = importlib.import_module("27_soda_stamps")
+    monkeypatch.setattr(study, "STEPS", 15)
+    study, table = measured(soda, "27_soda_stamps", ("stamped",))
+    assert set(table.detector) == {"SODA", "Neural Cleanse"} and len(study.by_detector(table)) == 4
+
+
 def test_the_page_has_a_place_for_every_table(soda):
     page = importlib.import_module("soda_page")
     text = page.PAGE.read_text()
