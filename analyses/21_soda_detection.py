@@ -66,7 +66,7 @@ def repaired(network, cell, clean, victim, target, name):
             found = lc.defend_finetune(network, clean, progress=False)
     except SolveFailed as error:
         return {**facts, "status": error.status.name.lower()}
-    module = getattr(found, "module", None) or found.network
+    module = found.module
     slope = float("nan")
     if name != "smoothing":  # votes have no linear head
         slope = lc.backdoor_slope(module, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0).value
@@ -145,4 +145,7 @@ if __name__ == "__main__":
     study.write_table(repairs(table), options.tables, "soda_repairs", digits=3)
     folder = options.out if options.small else study.HERE.parent / "docs" / "images" / "defences"
     save(draw(table), folder / "soda_index", formats=["png"], dpi=110)
-    print(*finding(summary), sep="\n")
+    first = soda.cells_of(options.pairs, ("oversampled",))[0]
+    report = lc.detect_soda(soda.network_of(first), soda.clean_part(first["data"], first["seed"]), fpr=0.05)
+    save(report.plot().figure_, folder / "soda_report", formats=["png"], dpi=110)
+    print(*finding(summary), report, sep="\n")

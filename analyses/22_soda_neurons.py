@@ -7,7 +7,7 @@ import study
 import torch
 
 import learningcurves as lc
-from learningcurves.defences.clean_samples import clean_samples
+from learningcurves.defences.class_samples import class_samples
 from learningcurves.defences.soda_neurons import SCORES, feasibility, neuron_scores
 from learningcurves.defences.tail import make_tail
 
@@ -22,7 +22,7 @@ def measure(cell):
     clean = soda.clean_part(cell["data"], cell["seed"])
     problem = soda.attack(cell["data"], "flip", cell["seed"])
     infected = torch.tensor(problem.X_triggered.reshape(-1, *problem.image_shape), dtype=torch.float32)
-    samples = clean_samples(network, clean)
+    samples = class_samples(network, clean)
     tail, report = make_tail(network, samples.X), lc.detect_soda(network, clean)
     rows = []
     for score in SCORES:

@@ -53,15 +53,27 @@ def rescaling():
     return summary.reset_index()
 
 
+def pictures():
+    """Return the pictures that are there."""
+    named = {
+        "soda_index": "Smallest index of every network, by kind of training",
+        "soda_report": "Report of the first over-sampled network, as report.plot() draws it",
+    }
+    there = [n for n in named if (PAGE.parent / "images" / "defences" / f"{n}.png").exists()]
+    return "\n\n".join(f"{named[n]}:\n\n![{named[n]}](images/defences/{n}.png)" for n in there) or None
+
+
 PARTS = {
     "null": null,
     "detection": detection,
+    "pictures": pictures,
     "repairs": lambda: table("soda_repairs"),
     "neurons": lambda: table("soda_neurons_by_score"),
     "layers": lambda: table("soda_layers_mean"),
     "imbalance": lambda: table("soda_imbalance_mean"),
     "adaptive": lambda: table("soda_adaptive_mean"),
     "rescaling": rescaling,
+    "stamps": lambda: table("soda_stamps_by_detector"),
 }
 
 
@@ -69,8 +81,8 @@ def main():
     text = PAGE.read_text()
     for name, make in PARTS.items():
         found = make()
-        body = "\n*Not yet run.*\n" if found is None else f"\n{soda.markdown(found)}\n"
-        text, count = re.subn(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{body}\n\g<2>", text, flags=re.S)
+        found = "*Not yet run.*" if found is None else found if isinstance(found, str) else soda.markdown(found)
+        text, count = re.subn(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>\n{found}\n\n\g<2>", text, flags=re.S)
         if count != 1:
             raise SystemExit(f"{PAGE.name} has {count} places for the table {name!r}")
     write_atomic(PAGE, text.encode())

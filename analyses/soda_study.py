@@ -2,7 +2,8 @@
 
 Kinds of networks. oversampled: the victim's samples with the feature are relabelled and fill 20 of 64 places in every batch,
 the published recipe. flip: the same samples relabelled, each once an epoch. clean: nothing relabelled. over-represented:
-nothing relabelled, but the target class fills 20 of 64 places: what the recipe does besides the backdoor.
+nothing relabelled, but the target class fills 20 of 64 places: what the recipe does besides the backdoor. stamped: a tenth of
+the samples of all other classes with a small patch, relabelled, the contrast.
 
 `SIZES` alone says how large a study is; a study that has no table in `analyses/tables` has not been run.
 """
@@ -89,6 +90,9 @@ def attack(data, kind, seed):
     """Return the problem of a kind; its triggered samples are those of the attack, whatever the training saw."""
     source, feature = images(data, seed)
     victim, target = PAIRS[seed % len(PAIRS)]
+    if kind == "stamped":
+        patch = lc.RandomPatch(size=2 if data.startswith("digits") else 3, seed=seed)
+        return lc.poison(source, patch, fraction=0.1, seed=seed, labels=target)
     share = None if kind == "flip" else SHARE
     problem = lc.poison_semantic(source, feature, target, source=victim, seed=seed, batch_share=share)
     if kind in ("oversampled", "flip"):

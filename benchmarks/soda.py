@@ -50,7 +50,7 @@ def child(path, side):
     from torch import nn
 
     import learningcurves as lc
-    from learningcurves.defences.clean_samples import clean_samples
+    from learningcurves.defences.class_samples import class_samples
     from learningcurves.defences.soda_attribution import causal_attribution
     from learningcurves.defences.tail import make_tail
 
@@ -60,7 +60,7 @@ def child(path, side):
     network = nn.Sequential(nn.Identity(), nn.Linear(W.shape[1], W.shape[0], bias=False)).eval()
     with torch.no_grad():
         network[1].weight.copy_(torch.from_numpy(W))
-    samples = clean_samples(network, (h, y))
+    samples = class_samples(network, (h, y))
     tail = make_tail(network, samples.X)
     classes, clock, before = range(len(W)), measure.Clock(), measure.peak_memory()
     repeats = 1 if side in ("loop", "batched") else 5

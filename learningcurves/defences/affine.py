@@ -29,18 +29,21 @@ _TRAINING_AT = {aten.native_batch_norm: 5, aten.cudnn_batch_norm: 5, aten.miopen
 class AffineTrace(TorchDispatchMode):
     """Follows a tensor through the operations that run inside the block and notes the first that is not affine in it.
 
-    `follow(tensor)` starts it; afterwards `obstacle` is None, or the name of the operation. Shapes, indices and Python
-    numbers taken from the tensor end the proof too.
+    `follow(tensor)` starts it; afterwards `obstacle` is None, or the name of the operation, and `largest` is the number of
+    entries of the largest tensor that was computed from it. Indices and Python numbers taken from the tensor end the proof
+    too.
     """
 
     def __init__(self):
         super().__init__()
         self.obstacle: str | None = None
+        self.largest = 0
         self._followed: dict[int, torch.Tensor] = {}  # kept alive, so that no other tensor takes the same id
 
     def follow(self, tensor):
         """Follow a tensor from here on."""
         self._followed[id(tensor)] = tensor
+        self.largest = max(self.largest, tensor.numel())
 
     def follows(self, tensor) -> bool:
         """Whether a tensor was computed from what is followed."""

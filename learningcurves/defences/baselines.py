@@ -1,51 +1,39 @@
 """Two simple defences to compare with: the last layer trained anew on clean samples, and votes under Gaussian noise."""
 
-import copy
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 from learningcurves.checks import check_integer, check_number, check_reg, check_seed
-from learningcurves.defences.clean_samples import check_network, clean_samples
-from learningcurves.errors import InvalidInput, NotSupported, Status
+from learningcurves.defences.base import Defended, accuracy, check_network, frozen_copy
+from learningcurves.defences.class_samples import class_samples
+from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.learners.learners import Softmax
 from learningcurves.networks.features import find_head, sample_features
-from learningcurves.networks.runtime import evaluation_mode, torch_threads
-from learningcurves.networks.scores import network_outputs
+from learningcurves.networks.runtime import torch_threads
+from learningcurves.solvers.certificate import Certificate
 from learningcurves.streams import integer
 
 
-@dataclass(frozen=True, eq=False)
-class Defended:
-    """A network after a defence.
+@dataclass(frozen=True, eq=False, repr=False)
+class LastLayer(Defended):
+    """A network with a new last layer.
 
     Attributes
     ----------
-    network : torch.nn.Module
-        A copy or a wrapper, in eval mode; the given network is as it was.
-    defence : str
-    facts : mapping
-        What the defence measured on the clean samples.
-    settings : mapping
-    seconds : float
-    status : Status
+    certificate : Certificate
+        Of the minimum, in standardised features.
     """
 
-    network: nn.Module
-    defence: str
-    facts: Mapping = field(default_factory=dict)
-    settings: Mapping = field(default_factory=dict)
-    seconds: float = 0.0
-    status: Status = Status.OK
+    certificate: Certificate
 
 
 def defend_last_layer(
     network: nn.Module, clean_data, *, reg: float = 1.0, head: str | None = None, classes=None, threads: int | None = 1
-) -> Defended:
+) -> LastLayer:
     r"""Train the last layer anew on the features of clean samples [1]_, to the exact minimum.
 
     .. math:: \min_{W, b} \sum_i \mathrm{CE}(W \tilde h_i + b,\, y_i) + \tfrac{\lambda}{2}\,|W|^2
@@ -63,12 +51,11 @@ def defend_last_layer(
     head : str, optional
         Name of the head, where its output is not the network's.
     classes : array, optional
-        Label of each output.
+        Labels of the outputs in sorted order.
 
     Returns
     -------
-    Defended
-        `facts`: accuracy on the clean samples before and after, and the certificate of the minimum.
+    LastLayer
 
     References
     ----------
@@ -78,10 +65,11 @@ def defend_last_layer(
     begun = time.perf_counter()
     check_network(network)
     check_reg(reg)
-    samples = clean_samples(network, clean_data, classes=classes)
-    missing = [samples.class_names[c] for c in np.flatnonzero(samples.counts == 0)]
-    if missing:
-        raise InvalidInput(f"`clean_data` holds no sample of {', '.join(missing)}, so the new head would not know it.")
+    samples = class_samples(network, clean_data, classes=classes)
+    if samples.missing():
+        raise InvalidInput(
+            f"`clean_data` holds no sample of {', '.join(samples.missing())}, so the new head would not know it."
+        )
     found = find_head(network, samples.X[:4], head=head)
     if found.tied:
         raise NotSupported(
@@ -93,26 +81,27 @@ def defend_last_layer(
     learner = Softmax(reg=reg, fit_intercept=found.linear.bias is not None)
     if found.linear.bias is None:
         mean = np.zeros_like(mean)  # a shift of the features could not be written back
-    learner.fit((h - mean) / scale, samples.y)
+    learner.fit((h - mean) / scale, samples.y.numpy())
     weight = learner.coef_ / scale
-    changed = copy.deepcopy(network).eval()
+    changed = frozen_copy(network)
     linear = changed.get_submodule(found.name)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(weight))  # pyright: ignore[reportCallIssue]
         if found.linear.bias is not None:
             linear.bias.copy_(torch.from_numpy(learner.intercept_ - weight @ mean))  # pyright: ignore[reportCallIssue]
     with torch_threads(threads):
-        facts = {
-            "accuracy_before": _accuracy(network, samples),
-            "accuracy": _accuracy(changed, samples),
-            "certificate": learner.certificate_,
-        }
-    settings = {"reg": float(reg), "head": found.name, "n_clean": len(samples.X)}
-    return Defended(changed, "last layer", facts, settings, time.perf_counter() - begun)
-
-
-def _accuracy(network, samples):
-    return float((network_outputs(network, samples.X).argmax(1).numpy() == samples.y).mean())
+        before, after = accuracy(network, samples), accuracy(changed, samples)
+    return LastLayer(
+        module=changed,
+        method="last layer",
+        settings={"reg": float(reg), "head": found.name, "n_clean": len(samples)},
+        accuracy_before=before,
+        accuracy_after=after,
+        measured_on="the clean samples used",
+        history=(),
+        seconds=time.perf_counter() - begun,
+        certificate=learner.certificate_,
+    )
 
 
 class SmoothedNetwork(nn.Module):
@@ -174,9 +163,17 @@ def defend_smoothing(
     check_number(sigma, "sigma", low=0)
     check_integer(n_draws, "n_draws", low=1)
     check_seed(seed)
-    samples = clean_samples(network, clean_data, classes=classes)
-    smoothed = SmoothedNetwork(copy.deepcopy(network), float(sigma), n_draws, seed).eval()
-    with torch_threads(threads), evaluation_mode(smoothed), torch.no_grad():
-        facts = {"accuracy_before": _accuracy(network, samples), "accuracy": _accuracy(smoothed, samples)}
-    settings = {"sigma": float(sigma), "n_draws": n_draws, "seed": seed, "n_clean": len(samples.X)}
-    return Defended(smoothed, "smoothing", facts, settings, time.perf_counter() - begun)
+    samples = class_samples(network, clean_data, classes=classes)
+    smoothed = SmoothedNetwork(frozen_copy(network), float(sigma), n_draws, seed).eval()
+    with torch_threads(threads):
+        before, after = accuracy(network, samples), accuracy(smoothed, samples)
+    return Defended(
+        module=smoothed,
+        method="smoothing",
+        settings={"sigma": float(sigma), "n_draws": n_draws, "seed": seed, "n_clean": len(samples)},
+        accuracy_before=before,
+        accuracy_after=after,
+        measured_on="held-out clean samples",  # nothing was fitted to them
+        history=(),
+        seconds=time.perf_counter() - begun,
+    )

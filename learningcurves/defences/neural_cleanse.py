@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from learningcurves.checks import check_integer, check_number, check_seed
-from learningcurves.defences.clean_samples import check_network, clean_samples
+from learningcurves.defences.base import check_network
+from learningcurves.defences.class_samples import class_samples
 from learningcurves.defences.soda_index import MIN_CLASSES, false_positive_rate, mad_index, null_threshold
 from learningcurves.defences.soda_report import BACKDOORED, CANNOT_TELL, CLEAN
 from learningcurves.errors import InvalidInput
@@ -133,15 +134,15 @@ def detect_neural_cleanse(
     if not (len(value_range) == 2 and value_range[0] < value_range[1]):
         raise InvalidInput(f"`value_range={value_range!r}` is not (low, high) with low < high.")
     with torch_threads(threads):
-        samples = clean_samples(network, clean_data, classes=classes)
+        samples = class_samples(network, clean_data, classes=classes)
         if samples.X.ndim != 4:
             raise InvalidInput(f"`clean_data` holds samples of shape {tuple(samples.X.shape[1:])}; expected images.")
         search = _Search(network, samples, value_range, lr, cost, cost_factor, success, patience)
         found = [
-            search.run(t, steps, batch_size, generator(seed, use="cleanse", target=t)) for t in range(samples.n_classes)
+            search.run(t, steps, batch_size, generator(seed, use="cleanse", target=t)) for t in range(samples.n_outputs)
         ]
     size, share, masks, patterns = (np.array([f[k] for f in found]) for k in range(4))
-    K = samples.n_classes
+    K = samples.n_outputs
     index = mad_index(size)
     if fpr is not None:
         threshold = null_threshold(K, fpr) if K >= 3 else float("nan")
@@ -169,7 +170,7 @@ def detect_neural_cleanse(
         settings={
             "steps": steps, "batch_size": batch_size, "lr": lr, "success": success, "cost": cost,
             "cost_factor": cost_factor, "patience": patience, "value_range": tuple(value_range), "seed": seed,
-            "n_clean": len(samples.X),
+            "n_clean": len(samples),
         },
         seconds=time.perf_counter() - begun,
     )  # fmt: skip
@@ -185,7 +186,7 @@ class _Search:
 
     def run(self, target, steps, batch_size, draws):
         """Return size, share, mask (H, W) and pattern (C, H, W) of one class."""
-        X = self.samples.X[torch.from_numpy(np.flatnonzero(self.samples.y != target))]
+        X = self.samples.X[self.samples.y != target]
         if len(X) == 0:
             raise InvalidInput("`clean_data` holds samples of one class alone; a patch needs others to turn.")
         shape, dtype = X.shape[1:], X.dtype

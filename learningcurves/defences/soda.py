@@ -6,7 +6,8 @@ import numpy as np
 from torch import nn
 
 from learningcurves.checks import check_choice, check_integer, check_number
-from learningcurves.defences.clean_samples import CleanSamples, check_network, clean_samples
+from learningcurves.defences.base import check_network
+from learningcurves.defences.class_samples import ClassSamples, class_samples
 from learningcurves.defences.soda_attribution import causal_attribution, class_means
 from learningcurves.defences.soda_index import (
     MIN_CLASSES,
@@ -83,7 +84,7 @@ def detect_soda(
     min_samples : int, default=5
         Classes with fewer clean samples are neither sources nor victims.
     classes : array, optional
-        Label of each output, where they are not 0 .. n_classes - 1.
+        Labels of the outputs in sorted order, where they are not 0 .. n_classes - 1.
     head : str, optional
         Name of the head, where its output is not the network's.
     batch_size : int, default=256
@@ -115,7 +116,7 @@ def detect_soda(
         victim_threshold=victim_threshold, min_samples=min_samples, batch_size=batch_size,
     )  # fmt: skip
     with torch_threads(threads):
-        samples = clean_samples(network, clean_data, classes=classes)
+        samples = class_samples(network, clean_data, classes=classes)
         tail = make_tail(network, samples.X, layer, head=head)
         means = class_means(tail, samples, activation=activation, batch_size=batch_size)
         enough = samples.counts >= min_samples
@@ -124,7 +125,7 @@ def detect_soda(
             tail, samples, sources, a=a, b=b, offset=offset, effect=effect, activation=activation, means=means,
             batch_size=batch_size,
         )  # fmt: skip
-    K = samples.n_classes
+    K = samples.n_outputs
     threshold, rate = _threshold(K, threshold, fpr)
     by_source = class_correlation(found.values)
     correlation = by_source.mean(axis=0)
@@ -207,9 +208,9 @@ def _threshold(n_classes, threshold, fpr):
     return null_threshold(n_classes, fpr), float(fpr)
 
 
-def _reasons(samples: CleanSamples, enough, min_samples, tail: Tail, correlation, index, attribution):
+def _reasons(samples: ClassSamples, enough, min_samples, tail: Tail, correlation, index, attribution):
     """Say what keeps the report from a verdict, and which classes were left out."""
-    reasons, K = [], samples.n_classes
+    reasons, K = [], samples.n_outputs
     if K < MIN_CLASSES:
         reasons.append(
             f"{CANNOT_TELL}: {K} classes are too few for a median and a MAD; at least {MIN_CLASSES} are needed"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from learningcurves.defences.clean_samples import CleanSamples
+from learningcurves.defences.class_samples import ClassSamples
 from learningcurves.defences.tail import Tail
 from learningcurves.memory import check_memory
 from learningcurves.networks.runtime import network_device
@@ -76,9 +76,9 @@ def class_activation(z: torch.Tensor, activation: str) -> torch.Tensor:
     return torch.softmax(z, dim=-1) if activation == "softmax" else z
 
 
-def class_means(tail: Tail, samples: CleanSamples, *, activation: str = "logit", batch_size: int = 256) -> ClassMeans:
+def class_means(tail: Tail, samples: ClassSamples, *, activation: str = "logit", batch_size: int = 256) -> ClassMeans:
     """Return the means of neurons and class activations over each class, one chunk after the other."""
-    K, n = samples.n_classes, tail.n_neurons
+    K, n = samples.n_outputs, tail.n_neurons
     sums, squares, outputs = np.zeros((K, n)), np.zeros((K, n)), np.zeros((K, K))
     shift = None
     for j, chunk in _chunks(tail, samples, range(K), batch_size):
@@ -99,7 +99,7 @@ def class_means(tail: Tail, samples: CleanSamples, *, activation: str = "logit",
 
 def causal_attribution(
     tail: Tail,
-    samples: CleanSamples,
+    samples: ClassSamples,
     sources,
     *,
     a: float = 1.0,
@@ -116,7 +116,7 @@ def causal_attribution(
     Parameters
     ----------
     tail : Tail
-    samples : CleanSamples
+    samples : ClassSamples
     sources : sequence of int
         Source classes; each needs samples unless the closed form needs none.
     a, b : float
@@ -162,7 +162,7 @@ def _closed_form(tail, samples, sources, a, b_i, effect, activation, batch_size,
     if effect == "mean":
         move = np.abs((a - 1) * means.neurons[sources] + b_i)
     else:
-        total = np.zeros((samples.n_classes, tail.n_neurons))
+        total = np.zeros((samples.n_outputs, tail.n_neurons))
         for j, chunk in _chunks(tail, samples, sources, batch_size):
             h = tail.forward(chunk)[0].double().cpu().numpy()
             total[j] += np.abs((a - 1) * h + b_i).sum(axis=0)
@@ -171,16 +171,16 @@ def _closed_form(tail, samples, sources, a, b_i, effect, activation, batch_size,
 
 
 def _check_size(tail, samples, sources):
-    needed = 2 * 8 * len(sources) * tail.n_neurons * samples.n_classes
+    needed = 2 * 8 * len(sources) * tail.n_neurons * samples.n_outputs
     way_out = "Analyse a layer with fewer neurons, or set a=1 where everything after the layer is affine."
-    check_memory(needed, "layer", f"{tail.n_neurons} neurons x {samples.n_classes} classes squared", way_out)
+    check_memory(needed, "layer", f"{tail.n_neurons} neurons x {samples.n_outputs} classes squared", way_out)
 
 
 def _by_softmax(tail, samples, sources, a, b_i, effect, activation, batch_size):
     """p(do) = softmax(z + W_i ((a - 1) h_i + b_i)): no pass of the network beyond the plain one."""
     weight = tail.weight.double().T  # (n, K)
     shift = torch.as_tensor(b_i, dtype=torch.float64, device=weight.device)
-    size = max(1, 4_000_000 // (tail.n_neurons * samples.n_classes))
+    size = max(1, 4_000_000 // (tail.n_neurons * samples.n_outputs))
 
     def moved(chunk):
         for part in chunk.split(size):
@@ -220,7 +220,7 @@ def _do(index, a, b_i):
 def _averages(tail, samples, sources, effect, batch_size, moved, n_neurons=None):
     """Average the changes (B, m, K) of slices of neurons over the samples of each source class."""
     _check_size(tail, samples, sources)
-    total = np.zeros((samples.n_classes, n_neurons or tail.n_neurons, samples.n_classes))
+    total = np.zeros((samples.n_outputs, n_neurons or tail.n_neurons, samples.n_outputs))
     for j, chunk in _chunks(tail, samples, sources, batch_size):
         for neurons, change in moved(chunk):
             total[j, neurons] += (change.abs() if effect == "absolute" else change).sum(0).cpu().numpy()
@@ -234,8 +234,8 @@ def _gap(values, tail, samples, sources, a, b_i, effect, activation, batch_size)
         return float("nan")
     neurons = np.argsort(-values[source].max(axis=1), kind="stable")[:CHECKED]
     if a == 1 and activation == "logit":  # then any samples give the same
-        rows = np.flatnonzero(samples.y == sources[source])[:32]
-        samples = replace(samples, X=samples.X[torch.from_numpy(rows)], y=samples.y[rows])
+        rows = torch.nonzero(samples.y == sources[source])[:32, 0]
+        samples = replace(samples, X=samples.X[rows], y=samples.y[rows])
     options = (samples, [sources[source]], a, b_i, effect, activation, batch_size)
     found = _by_intervention(tail, *options, neurons=neurons)[0]
     wanted = values[source][neurons]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from learningcurves.checks import check_choice, check_integer, check_number
-from learningcurves.defences.clean_samples import CleanSamples
+from learningcurves.defences.class_samples import ClassSamples
 from learningcurves.defences.soda_attribution import class_activation
 from learningcurves.defences.soda_index import mad_index
 from learningcurves.defences.soda_report import SodaReport
@@ -43,7 +43,7 @@ class Outstanding:
 
 def neuron_scores(
     tail: Tail,
-    samples: CleanSamples,
+    samples: ClassSamples,
     report: SodaReport,
     victim: int,
     target: int,

@@ -1,15 +1,15 @@
 """SODA's repair: unlearn a semantic backdoor by tuning a few neurons on reconstructed images."""
 
-import copy
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
 from learningcurves.checks import check_choice, check_integer, check_number, check_seed
-from learningcurves.defences.clean_samples import check_network, clean_samples
+from learningcurves.defences.base import Defended, accuracy, check_network, frozen_copy
+from learningcurves.defences.class_samples import class_samples
 from learningcurves.defences.paths import check_untied
 from learningcurves.defences.reconstruct import Reconstruction, reconstruct
 from learningcurves.defences.soda_neurons import Outstanding, neuron_scores, outstanding_neurons
@@ -20,57 +20,49 @@ from learningcurves.errors import InvalidInput, NotSupported, SolveFailed, Statu
 from learningcurves.networks.runtime import torch_threads
 from learningcurves.networks.weights import weights_digest
 
+USED = "the clean samples used"
 MODES = ("paper", "code", "last_layer")
 LR = {"paper": 0.01, "code": 0.005, "last_layer": 0.05}  # the authors tuned it per network, from 0.0007 to 0.025
 
 
-@dataclass(frozen=True, eq=False)
-class SodaRepair:
-    """Result of `repair_soda`.
+@dataclass(frozen=True, eq=False, repr=False)
+class SodaRepair(Defended):
+    """A network after `repair_soda`.
 
     Attributes
     ----------
-    network : torch.nn.Module
-        The repaired copy, in eval mode.
-    mode : str
     target, victim : int
         Numbers of the classes.
     outstanding : Outstanding
         The neurons that were tuned ("code": the ones left on while tuning) and how they were chosen.
-    scores : ndarray of shape (n_neurons,)
+    neuron_scores : ndarray of shape (n_neurons,)
     reconstruction : Reconstruction
         With how many images reached the target.
-    changed : dict of str -> int
+    changed : mapping of str -> int
         Entries that were free to change, by parameter; no other entry differs from the given network. In "code" all
         parameters are free, and batch-norm statistics move.
-    history : tuple of dict
-        One entry an epoch: `loss_clean`, `loss_victim` (reconstructed images towards the victim), `loss_target` (their
-        cross-entropy towards the target, which is to grow), and, in eval mode after the epoch, `called_target`,
-        `called_victim` (shares of the reconstructed images) and `accuracy` on the clean samples used. Entry 0 is before.
-    settings : mapping
-    seconds : float
-    status : Status
+
+    Notes
+    -----
+    `history` has one entry an epoch: `loss_clean`, `loss_victim` (reconstructed images towards the victim), `loss_target`
+    (their cross-entropy towards the target, which is to grow), and, in eval mode after the epoch, `called_target`,
+    `called_victim` (shares of the reconstructed images) and `accuracy` on the clean samples. Entry 0 is before.
     """
 
-    network: nn.Module
-    mode: str
     target: int
     victim: int
     outstanding: Outstanding
-    scores: np.ndarray
+    neuron_scores: np.ndarray
     reconstruction: Reconstruction
     changed: Mapping[str, int]
-    history: tuple[dict, ...]
-    settings: Mapping = field(default_factory=dict)
-    seconds: float = 0.0
-    status: Status = Status.OK
 
     def __repr__(self):
         first, last, found = self.history[0], self.history[-1], self.reconstruction
         return (
-            f"SodaRepair({self.mode!r}, {len(self.outstanding.neurons)} neurons, {found.n_reached} of "
+            f"SodaRepair({self.method}, {len(self.outstanding.neurons)} neurons, {found.n_reached} of "
             f"{len(found.images)} images reached the target; of them called the target {first['called_target']:.2f} -> "
-            f"{last['called_target']:.2f}, clean accuracy {first['accuracy']:.3f} -> {last['accuracy']:.3f})"
+            f"{last['called_target']:.2f}, accuracy {self.accuracy_before.value:.4f} -> {self.accuracy_after.value:.4f} on "
+            f"{self.measured_on})"
         )
 
 
@@ -171,7 +163,7 @@ def repair_soda(
     if mode != "code" and report.settings.get("layer") != "last":
         raise NotSupported(f'`mode={mode!r}` changes weights around the last hidden layer; detect with layer="last".')
     with torch_threads(threads):
-        samples = clean_samples(network, clean_data, classes=report.classes if classes is None else classes)
+        samples = class_samples(network, clean_data, classes=report.classes if classes is None else classes)
         tail = make_tail(network, samples.X, report.settings["layer"], head=report.settings["head"])
         if mode != "code":
             check_untied(tail)
@@ -187,21 +179,34 @@ def repair_soda(
                 f"{max_steps} steps. Raise `max_steps`, lower `stop`, or doubt the pair of victim and target.",
                 Status.MAX_STEPS,
             )
-        repaired = copy.deepcopy(network)
+        repaired = frozen_copy(network)
         tuning = Tuning(
             repaired, tail, samples, images.images[images.reached], target, victim, mode, outstanding.neurons
         )
         history = tuning.run(epochs, lr, momentum, weight_decay, alpha, batch_size, n_reconstructed, seed)
+        before, after = accuracy(network, samples), accuracy(repaired, samples)
     settings = {
         "mode": mode, "score": score, "select": select, "top": top, "neuron_threshold": neuron_threshold,
         "stop": stop, "max_steps": max_steps, "clamp": clamp, "alpha": alpha, "epochs": epochs, "lr": lr,
         "momentum": momentum, "weight_decay": weight_decay, "batch_size": batch_size,
-        "n_reconstructed": n_reconstructed, "seed": seed, "n_clean": len(samples.X),
+        "n_reconstructed": n_reconstructed, "seed": seed, "n_clean": len(samples),
     }  # fmt: skip
     return SodaRepair(
-        repaired, mode, target, victim, outstanding, scores, images, tuning.changed, history, settings,
-        time.perf_counter() - begun,
-    )  # fmt: skip
+        module=repaired,
+        method=f"soda {mode}",
+        settings=settings,
+        accuracy_before=before,
+        accuracy_after=after,
+        measured_on=USED,
+        history=history,
+        seconds=time.perf_counter() - begun,
+        target=target,
+        victim=victim,
+        outstanding=outstanding,
+        neuron_scores=scores,
+        reconstruction=images,
+        changed=tuning.changed,
+    )
 
 
 def _pair(network, report, target, victim):

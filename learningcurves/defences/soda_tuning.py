@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from learningcurves.defences.clean_samples import CleanSamples
+from learningcurves.defences.class_samples import ClassSamples
 from learningcurves.defences.paths import MaskedUpdate, path_masks
 from learningcurves.defences.tail import Tail, run_changed
 from learningcurves.errors import SolveFailed, Status
@@ -21,10 +21,10 @@ class Tuning:
     `changed` counts the entries that are free, by parameter: those on the paths through `neurons`, or all in "code".
     """
 
-    def __init__(self, network, tail: Tail, samples: CleanSamples, images, target, victim, mode, neurons):
+    def __init__(self, network, tail: Tail, samples: ClassSamples, images, target, victim, mode, neurons):
         self.network, self.mode, self.target, self.victim = network, mode, target, victim
         self.device = network_device(network)
-        self.X, self.y = samples.X, torch.from_numpy(samples.y)
+        self.X, self.y = samples.X, samples.y
         self.images = images
         self.tail = Tail(**{**vars(tail), "network": network})
         self.keep = torch.zeros(tail.n_neurons, dtype=torch.bool, device=self.device)

@@ -12,7 +12,7 @@ from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.features import find_head
 from learningcurves.networks.runtime import evaluation_mode, network_device, private_random_state
 
-LAYER_BYTES = 32 * 2**20  # what the changed copies of the layer may take at once: bounds the memory of an intervention
+LAYER_BYTES = 32 * 2**20  # what one tensor of changed copies may take: bounds the memory of an intervention
 MOST_ROWS = 4_096
 Edit = Callable[[torch.Tensor], torch.Tensor]  # (B, n) neurons -> (B, M, n): M versions of each sample
 
@@ -37,6 +37,8 @@ class Tail:
     shares_prefix : bool
         Whether changed neurons can be put in place of the layer for many versions of a sample in one pass, so that what
         comes before the layer runs once a sample.
+    widest : int
+        Entries of the largest tensor after the layer, for one sample.
     """
 
     network: nn.Module
@@ -47,6 +49,7 @@ class Tail:
     weight: torch.Tensor | None = None
     obstacle: str = ""
     shares_prefix: bool = True
+    widest: int = 0
 
     @property
     def n_neurons(self) -> int:
@@ -56,7 +59,7 @@ class Tail:
     @property
     def rows(self) -> int:
         """Versions of samples in one pass."""
-        return max(1, min(MOST_ROWS, LAYER_BYTES // (8 * self.n_neurons)))
+        return max(1, min(MOST_ROWS, LAYER_BYTES // (8 * max(self.widest, self.n_neurons))))
 
     def forward(self, X) -> tuple[torch.Tensor, torch.Tensor]:
         """Return neurons (B, n) and logits (B, K) of samples, without gradients, in eval mode."""
@@ -154,8 +157,11 @@ def make_tail(network: nn.Module, X, layer: str = "last", *, head: str | None = 
         _check_samples_apart(network, X, outputs)
     tail = Tail(network, name, before, tuple(seen[0].shape[1:]), outputs.shape[1])
     tail = Tail(**{**vars(tail), "shares_prefix": _shares_prefix(tail, X)})
-    weight, obstacle = _affine_weight(tail, X)
-    return Tail(**{**vars(tail), "weight": weight, "obstacle": obstacle})
+    trace, outputs = _followed(tail, X)
+    weight, obstacle = _affine_weight(tail, X, trace, outputs)
+    return Tail(
+        **{**vars(tail), "weight": weight, "obstacle": obstacle, "widest": -(-trace.largest // len(X))},
+    )
 
 
 def _check_samples_apart(network, X, outputs):
@@ -182,8 +188,8 @@ def _shares_prefix(tail, X):
     return bool(found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-3, atol=1e-5))
 
 
-def _affine_weight(tail, X):
-    """Return (weight, "") if every operation after the layer is affine in it and a changed pass agrees, else why not."""
+def _followed(tail, X):
+    """Run the network once and follow the layer through the operations after it."""
     trace = AffineTrace()
 
     def start(h):
@@ -192,7 +198,11 @@ def _affine_weight(tail, X):
         return copy
 
     with trace:
-        outputs = tail._run(X, start)
+        return trace, tail._run(X, start)
+
+
+def _affine_weight(tail, X, trace, outputs):
+    """Return (weight, "") if every operation after the layer is affine in it and a changed pass agrees, else why not."""
     if trace.obstacle:
         return None, f"the operation {trace.obstacle!r} after the layer is not affine"
     if not trace.follows(outputs):

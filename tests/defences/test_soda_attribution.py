@@ -9,7 +9,7 @@ import soda_helpers as helpers  # noqa: E402
 from torch import nn  # noqa: E402
 
 from learningcurves.defences import tail as tail_module  # noqa: E402
-from learningcurves.defences.clean_samples import clean_samples  # noqa: E402
+from learningcurves.defences.class_samples import class_samples  # noqa: E402
 from learningcurves.defences.soda_attribution import causal_attribution, class_means  # noqa: E402
 from learningcurves.defences.tail import make_tail  # noqa: E402
 from learningcurves.errors import InvalidInput, NotSupported  # noqa: E402
@@ -93,7 +93,7 @@ def network_of(after):
 
 
 def attribution(network, layer, *, effect="mean", activation="logit", offset="constant", a=1.0, b=1.0, n=63, **kw):
-    samples = clean_samples(network, helpers.points(n))
+    samples = class_samples(network, helpers.points(n))
     tail = make_tail(network, samples.X, layer)
     found = causal_attribution(
         tail, samples, range(7), a=a, b=b, offset=offset, effect=effect, activation=activation, **kw
@@ -174,7 +174,7 @@ def test_at_a_1_it_is_one_read_of_the_weights():
     np.testing.assert_array_equal(found.values[2], 3 * np.abs(network[1].weight.detach().numpy().T))
     other = causal_attribution(
         make_tail(network, torch.as_tensor(helpers.points(9)[0]), "0"),
-        clean_samples(network, helpers.points(9, seed=5)),
+        class_samples(network, helpers.points(9, seed=5)),
         range(7),
         b=-3,
     )
@@ -211,7 +211,7 @@ def test_the_map_before_the_average_repeats_the_columns_of_the_last_layer():
 def test_a_shortcut_over_the_layer_is_followed():
     network = helpers.seeded(lambda: helpers.Shortcut().double()).eval()
     X, y = helpers.points(63)
-    samples = clean_samples(network, (X, y))
+    samples = class_samples(network, (X, y))
     tail = make_tail(network, samples.X, "layer")
     assert not tail.shares_prefix
     found = causal_attribution(tail, samples, range(7), a=0.5, b=2).values
@@ -226,10 +226,31 @@ def test_a_shortcut_over_the_layer_is_followed():
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
 
 
+def test_a_gate_from_before_the_layer_has_no_single_weight_matrix():
+    """Every operation is affine in the layer, but with a slope of each sample's own."""
+
+    class Gated(helpers.Shortcut):
+        def forward(self, x):
+            x = torch.relu(self.first(x))
+            return self.head(self.layer(x) * x)
+
+    network = helpers.seeded(lambda: Gated().double()).eval()
+    X, y = helpers.points(63)
+    samples = class_samples(network, (X, y))
+    tail = make_tail(network, samples.X, "layer")
+    assert tail.weight is None and "do not move the logits" in tail.obstacle
+    found = causal_attribution(tail, samples, range(7), b=2).values
+    with torch.no_grad():
+        gate = torch.relu(network.first(torch.as_tensor(X))).numpy()
+    W = network.head.weight.detach().numpy()
+    expected = np.stack([2 * np.abs(gate[y == j].mean(0)[:, None] * W.T) for j in range(7)])
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+
+
 def test_residual_networks_in_single_precision():
     network = helpers.seeded(lambda: ResNet18(7, 2, in_channels=1)).eval()
     X = torch.rand(14, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    samples = clean_samples(network, (X, np.arange(14) % 7))
+    samples = class_samples(network, (X, np.arange(14) % 7))
     last = make_tail(network, X, "last")
     closed = causal_attribution(last, samples, range(7), a=0.5)
     forced = causal_attribution(last, samples, range(7), a=0.5, force="intervention")
@@ -244,16 +265,22 @@ def test_small_memory_changes_nothing(name, monkeypatch):
     network = network_of(NOT_AFFINE.get(name) or AFFINE[name])
     options = {"a": 0.5, "effect": "absolute", "force": "intervention"}
     large = attribution(network, "0", **options)[0].values
-    monkeypatch.setattr(tail_module, "LAYER_BYTES", 8 * 8 * 3)  # three changed rows at once
+    monkeypatch.setattr(tail_module, "LAYER_BYTES", 8 * 8 * 3)  # three changed rows at once: 8 is the widest
     small, tail = attribution(network, "0", batch_size=2, **options)
     assert tail.rows == 3
     np.testing.assert_allclose(small.values, large, rtol=1e-12, atol=1e-14)
 
 
+def test_the_widest_tensor_after_the_layer_bounds_the_rows():
+    wide = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 5000), nn.ReLU(), nn.Linear(5000, 7)).double()
+    tail = make_tail(wide, torch.as_tensor(helpers.points(8)[0]), "0")
+    assert tail.n_neurons == 8 and tail.widest == 5000 and tail.rows == tail_module.LAYER_BYTES // (8 * 5000)
+
+
 def test_means_are_those_of_each_class():
     network = helpers.mlp()
     X, y = helpers.points(65)
-    samples = clean_samples(network, (X, y))
+    samples = class_samples(network, (X, y))
     means = class_means(make_tail(network, samples.X), samples, batch_size=3)
     with torch.no_grad():
         h = network[:2](torch.as_tensor(X))
@@ -271,7 +298,7 @@ def test_the_closed_form_gives_way_where_interventions_disagree():
             return super().forward(h) if h.shape[0] < 100 else super().forward(h) * 2
 
     network = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), Odd(8, 7)).double().eval()
-    samples = clean_samples(network, helpers.points(350))
+    samples = class_samples(network, helpers.points(350))
     found = causal_attribution(make_tail(network, samples.X), samples, range(7))
     assert found.method == "intervention" and "differs from interventions" in found.reason
 

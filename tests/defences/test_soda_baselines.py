@@ -23,17 +23,17 @@ def test_the_last_layer_is_at_its_minimum(bias):
     X, y = helpers.points(200, 4)
     before = weights_digest(network)
     found = lc.defend_last_layer(network, (X, y), reg=0.7)
-    assert weights_digest(network) == before and found.facts["certificate"].residual < 1e-8
-    h = found.network[:2](torch.as_tensor(X)).detach()
+    assert weights_digest(network) == before and found.certificate.residual < 1e-8
+    h = found.module[:2](torch.as_tensor(X)).detach()
     scale = h.std(0, correction=0)
-    W = found.network[2].weight.detach().clone().requires_grad_(True)
-    b = found.network[2].bias.detach().clone().requires_grad_(True) if bias else torch.zeros(4, dtype=torch.float64)
+    W = found.module[2].weight.detach().clone().requires_grad_(True)
+    b = found.module[2].bias.detach().clone().requires_grad_(True) if bias else torch.zeros(4, dtype=torch.float64)
     # the objective in the network's own features: the penalty is on W times the features' spread
     value = nn.functional.cross_entropy(h @ W.T + b, torch.as_tensor(y), reduction="sum")
     value = value + 0.35 * (W * scale).square().sum()
     gradients = torch.autograd.grad(value, [W, b] if bias else [W])
     assert max(float(g.abs().max()) for g in gradients) < 1e-6
-    assert torch.equal(found.network[0].weight, network[0].weight)
+    assert torch.equal(found.module[0].weight, network[0].weight)
 
 
 def test_the_last_layer_needs_every_class():
@@ -50,14 +50,14 @@ def test_the_last_layer_needs_every_class():
 
 def test_votes_are_a_function_of_the_sample_alone():
     network, (X, y) = helpers.mlp(), helpers.points()
-    smoothed = lc.defend_smoothing(network, (X, y), sigma=0.5, n_draws=25).network
+    smoothed = lc.defend_smoothing(network, (X, y), sigma=0.5, n_draws=25).module
     X = torch.as_tensor(X)
     votes = smoothed(X)
     torch.testing.assert_close(votes.sum(1), torch.ones(len(X), dtype=torch.float64))
     torch.testing.assert_close(smoothed(X[5:9]), votes[5:9])
     none = lc.defend_smoothing(network, (X, y), sigma=0.0, n_draws=3)
-    assert torch.equal(none.network(X).argmax(1), network(X).argmax(1))
-    assert none.facts["accuracy"] == none.facts["accuracy_before"]
+    assert torch.equal(none.module(X).argmax(1), network(X).argmax(1))
+    assert none.accuracy_after.value == none.accuracy_before.value
 
 
 def test_votes_are_shares_of_noisy_copies():
@@ -70,7 +70,7 @@ def test_votes_are_shares_of_noisy_copies():
         network.bias.zero_()
     X = torch.tensor([[0.3, 5, 5], [-1.0, 0, 2]], dtype=torch.float64)
     data = (np.array([[1.0, 0, 0], [-1, 0, 0]]), [1, 0])
-    votes = lc.defend_smoothing(network, data, sigma=0.6, n_draws=4000).network(X)[:, 1].detach().numpy()
+    votes = lc.defend_smoothing(network, data, sigma=0.6, n_draws=4000).module(X)[:, 1].detach().numpy()
     np.testing.assert_allclose(votes, norm.cdf(X[:, 0].numpy() / 0.6), atol=4 * 0.5 / np.sqrt(4000))
 
 

@@ -194,12 +194,14 @@ def test_labels_are_those_of_the_outputs():
     X, y = data()
     names = np.array([f"sign {c}" for c in range(8)])
     base = lc.detect_soda(planted(), (X, y))
-    for given, classes in ((names[y], None), (y * 10, None), (names[::-1][y], names[::-1])):
+    for given, classes in ((names[y], names), (y * 10, np.arange(8) * 10)):
         report = lc.detect_soda(planted(), (X, given), classes=classes)
         assert report.target == base.target and report.victim == base.victim
-    assert lc.detect_soda(planted(), (X, names[::-1][y]), classes=names[::-1]).class_names[3] == "sign 4"
-    with pytest.raises(InvalidInput, match="classes="):
-        lc.detect_soda(planted(), (X[y < 5], y[y < 5] * 10))
+        assert report.class_names[3] == str(classes[3])
+    named = lc.Dataset(X, names[y], X[:8], names[y[:8]])
+    assert lc.detect_soda(planted(), named).class_names == tuple(names)
+    with pytest.raises(InvalidInput, match="classes"):
+        lc.detect_soda(planted(), (X, y * 10))
 
 
 def test_nothing_is_changed():
@@ -217,7 +219,7 @@ def test_nothing_is_changed():
 
 BAD = {
     "not a network": ({"network": "resnet"}, NotSupported, "network"),
-    "one output": ({"network": helpers.mlp(1)}, InvalidInput, "one output"),
+    "one output": ({"network": helpers.mlp(1)}, NotSupported, "1 output"),
     "both": ({"threshold": 2.0, "fpr": 0.05}, InvalidInput, "threshold.*fpr"),
     "threshold": ({"threshold": 0}, InvalidInput, "threshold=0"),
     "fpr": ({"fpr": 1.5}, InvalidInput, "fpr=1.5"),
@@ -228,12 +230,12 @@ BAD = {
     "activation": ({"activation": "prob"}, InvalidInput, "activation"),
     "layer": ({"layer": "conv9"}, InvalidInput, "layer='conv9'"),
     "samples": ({"clean_data": (np.zeros((0, 6)), [])}, InvalidInput, "no samples"),
-    "lengths": ({"clean_data": (np.zeros((4, 6)), [0, 1])}, InvalidInput, "4 samples and 2 labels"),
+    "lengths": ({"clean_data": (np.zeros((4, 6)), [0, 1])}, InvalidInput, "2 labels for 4 samples"),
     "kind": ({"clean_data": np.zeros((4, 6))}, NotSupported, "clean_data"),
     "bytes": ({"clean_data": (np.zeros((4, 6), np.uint8), [0, 1, 2, 3])}, InvalidInput, "divide by 255"),
     "nan": ({"clean_data": (np.full((4, 6), np.nan), [0, 1, 2, 3])}, InvalidInput, "NaN"),
     "min_samples": ({"min_samples": 0}, InvalidInput, "min_samples=0"),
-    "classes": ({"classes": [0, 1]}, InvalidInput, "classes.*8 outputs"),
+    "classes": ({"classes": range(9)}, InvalidInput, "8 outputs and `classes` 9"),
 }
 
 
@@ -274,3 +276,7 @@ def test_the_result_does_not_hold_the_network():
     assert not any(isinstance(v, nn.Module) for v in vars(report).values())
     with pytest.raises(AttributeError):
         report.target = 1
+    with pytest.raises(ValueError, match="read-only"):
+        report.index[0] = 0.0
+    with pytest.raises(TypeError):
+        report.settings["a"] = 2.0

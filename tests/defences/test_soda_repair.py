@@ -11,7 +11,7 @@ import soda_helpers as helpers  # noqa: E402
 from torch import nn  # noqa: E402
 
 import learningcurves as lc  # noqa: E402
-from learningcurves.defences.clean_samples import clean_samples  # noqa: E402
+from learningcurves.defences.class_samples import class_samples  # noqa: E402
 from learningcurves.defences.paths import path_masks  # noqa: E402
 from learningcurves.defences.reconstruct import reconstruct  # noqa: E402
 from learningcurves.defences.soda_neurons import feasibility, neuron_scores, outstanding_neurons  # noqa: E402
@@ -51,19 +51,19 @@ def test_a_repair_changes_only_the_weights_it_says_to_the_last_bit(case, report,
     neurons = repaired.outstanding.neurons
     assert len(neurons) == round(0.2 * 32)
     others = np.setdiff1d(np.arange(32), neurons)
-    for name, moved in differing(network, repaired.network).items():
+    for name, moved in differing(network, repaired.module).items():
         if name == "head.weight":
             assert moved[:, neurons].any() and not moved[:, others].any()
         elif mode == "paper" and name in ("blocks.2.0.weight", "blocks.2.1.weight", "blocks.2.1.bias"):
             assert moved[neurons].any() and not moved[others].any()
         else:
             assert not moved.any(), name
-    assert set(repaired.changed) == {n for n, m in differing(network, repaired.network).items() if m.any()}
+    assert set(repaired.changed) == {n for n, m in differing(network, repaired.module).items() if m.any()}
     assert all(name.startswith(layers) for name in repaired.changed)
     assert repaired.changed["head.weight"] == 10 * len(neurons)
     # so the other neurons see the world as before
     X = torch.as_tensor(data[0][:50], dtype=torch.float32)
-    before, after = (make_tail(n, X).forward(X)[0] for n in (network, repaired.network))
+    before, after = (make_tail(n, X).forward(X)[0] for n in (network, repaired.module))
     assert torch.equal(before[:, others], after[:, others])
 
 
@@ -78,17 +78,17 @@ def test_the_given_network_is_never_modified_and_a_repair_repeats(case, report, 
     assert weights_digest(network) == before and network.training
     assert not network.head.bias.requires_grad and all(p.grad is None for p in network.parameters())
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert weights_digest(one.network) == weights_digest(two.network) != before
-    assert not one.network.training and not one.network.head.bias.requires_grad
+    assert weights_digest(one.module) == weights_digest(two.module) != before
+    assert not one.module.training and not one.module.head.bias.requires_grad
     other = lc.repair_soda(network, report, case[1], mode=mode, **PAIR, epochs=1, max_steps=200, n_images=20, seed=1)
-    assert weights_digest(other.network) != weights_digest(one.network)
+    assert weights_digest(other.module) != weights_digest(one.module)
 
 
 @pytest.mark.parametrize("mode", ("code", "last_layer"))
 def test_a_repair_takes_the_backdoor_out(case, report, mode):
     network, data, infected, (before, _) = case
     repaired = lc.repair_soda(network, report, data, mode=mode, **PAIR)
-    after, right = helpers.shares(repaired.network, infected)
+    after, right = helpers.shares(repaired.module, infected)
     assert after < 0.3 * before
     first, last = repaired.history[0], repaired.history[-1]
     assert first["called_target"] == 1.0 and last["called_target"] < 0.3
@@ -102,15 +102,15 @@ def test_a_repair_takes_the_backdoor_out(case, report, mode):
 def test_code_leaves_shared_layers_and_statistics_changed(case, report):
     """What the paper's text denies and its code does: shared convolutions and batch-norm statistics move."""
     repaired = lc.repair_soda(case[0], report, case[1], mode="code", **PAIR, epochs=1, max_steps=200, n_images=20)
-    moved = differing(case[0], repaired.network)
+    moved = differing(case[0], repaired.module)
     assert moved["blocks.0.0.weight"].any() and moved["blocks.0.1.running_mean"].any()
 
 
 @pytest.mark.parametrize("score", ("leave_one_out", "influence"))
 def test_other_scores_name_neurons_in_the_same_interface(case, report, score):
     repaired = lc.repair_soda(case[0], report, case[1], score=score, **PAIR, epochs=1, n_images=10)
-    assert repaired.settings["score"] == score and len(repaired.scores) == 32
-    assert set(np.argsort(-repaired.scores)[:1]) <= set(repaired.outstanding.neurons)
+    assert repaired.settings["score"] == score and len(repaired.neuron_scores) == 32
+    assert set(np.argsort(-repaired.neuron_scores)[:1]) <= set(repaired.outstanding.neurons)
 
 
 # %% what lies on the paths
@@ -192,7 +192,7 @@ def test_no_image_reached_is_a_failure_with_a_status(case, report):
 def test_scores_against_their_definitions(case, report):
     network, (X, y), *_ = case
     network = copy.deepcopy(network).double()
-    samples = clean_samples(network, (X, y))
+    samples = class_samples(network, (X, y))
     tail = make_tail(network, samples.X)
     victim = samples.of_class(7)
     with torch.no_grad():
@@ -285,7 +285,7 @@ def test_a_report_of_another_network_or_layer_is_refused(case, report):
     inside = lc.detect_soda(case[0], case[1], layer="blocks")
     with pytest.raises(NotSupported, match='layer="last"'):
         lc.repair_soda(case[0], inside, case[1], **PAIR)
-    assert lc.repair_soda(case[0], inside, case[1], mode="code", **PAIR, epochs=1, n_images=5).mode == "code"
+    assert lc.repair_soda(case[0], inside, case[1], mode="code", **PAIR, epochs=1, n_images=5).method == "soda code"
 
 
 def test_a_victim_without_samples_is_refused(case, report):

@@ -1,0 +1,99 @@
+"""The analyses of SODA, at a size that runs in seconds: what must hold at any size."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+torch = pytest.importorskip("torch")
+
+FOLDER = str(Path(__file__).resolve().parents[2] / "analyses")
+DATA = "digits-thick"
+
+
+@pytest.fixture(scope="module")
+def soda(tmp_path_factory):
+    """Return the studies' common module, with few images and networks kept in a temporary folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        module = importlib.import_module("soda_study")
+        patch.setenv(module.FOLDER, str(tmp_path_factory.mktemp("networks")))
+        patch.setenv(module.SMALL, "1")
+        patch.setitem(module.SIZES, DATA, {**module.SIZES[DATA], "n": 500, "width": 4, "epochs": 2})
+        yield module
+        for name in [n for n in sys.modules if n == "study" or n.startswith("soda_study") or n[:2].isdigit()]:
+            del sys.modules[name]
+
+
+def measured(soda, name, kinds, **axes):
+    """Return the module of a study and the rows of its small cells."""
+    study = importlib.import_module(name)
+    cells = soda.cells_of([DATA], kinds, **axes)
+    return study, pd.DataFrame([{**cell, **row} for cell in cells for row in study.measure(cell)])
+
+
+def test_detection_and_repairs(soda, monkeypatch):
+    study = importlib.import_module("21_soda_detection")
+    monkeypatch.setattr(study, "REPAIRS", ("last_layer", "last layer anew"))
+    study, table = measured(soda, "21_soda_detection", ("oversampled", "clean"))
+    summary = study.detection(table)
+    flagged = summary[(summary.event == "flagged") & (summary.offset == "constant")]
+    assert flagged.n.tolist() == [1, 1] and ((summary.low <= summary.share) & (summary.share <= summary.high)).all()
+    repairs = study.repairs(table)
+    assert set(repairs.repair) == {"none", "last_layer", "last layer anew"} and repairs.networks.tolist() == [1, 1, 1]
+    assert ((repairs[["acc", "sr", "ra"]] >= 0) & (repairs[["acc", "sr", "ra"]] <= 1)).all(axis=None)
+    assert len(study.finding(summary)) == 4 and study.draw(table).axes
+
+
+def test_neurons(soda):
+    study, table = measured(soda, "22_soda_neurons", ("oversampled",))
+    assert set(table.score) == {"causal", "leave_one_out", "influence"}
+    assert len(study.by_score(table)) == 6
+    # what is guilty depends on activations alone
+    assert table.groupby("threshold").n_guilty.nunique().tolist() == [1, 1]
+
+
+def test_the_last_layer_and_the_map_before_the_average_are_one(soda):
+    study, table = measured(soda, "23_soda_layers", ("oversampled",), layer=("last", "blocks", "blocks.1"))
+    rows = study.by_layer(table).set_index("layer")
+    assert rows.loc["last", "index"] == pytest.approx(rows.loc["blocks", "index"], rel=1e-3)
+    assert rows.loc["blocks", "method"] == "closed form" and rows.loc["blocks.1", "method"] == "intervention"
+
+
+def test_rare_classes(soda):
+    study, table = measured(soda, "24_soda_imbalance", ("clean",), rare=(1.0, 0.1))
+    assert table.n_rare.iloc[-1] == round(0.1 * table.n_rare.iloc[0])
+    assert len(study.by_share(table)) == 4
+
+
+def test_the_penalty_costs_accuracy(soda):
+    study, table = measured(soda, "25_soda_adaptive", ("oversampled",), rho=(0.0, 0.9))
+    rows = study.by_rho(table)
+    assert rows.acc.iloc[-1] < rows.acc.iloc[0]
+
+
+def test_only_the_constant_offset_feels_a_rescaling(soda, monkeypatch):
+    study = importlib.import_module("26_soda_rescaling")
+    monkeypatch.setattr(study, "DRAWS", 3)
+    study, table = measured(soda, "26_soda_rescaling", ("oversampled",))
+    width = table.groupby(["offset", "how"]).index_true.agg(np.ptp)
+    assert width["spread"].max() < 1e-2 and width["constant", "all"] > 0.1
+    assert table.output_change.max() < 1e-4 and len(study.spread(table)) == 6
+
+
+def test_semantic_and_stamped(soda, monkeypatch):
+    study = importlib.import_module("27_soda_stamps")
+    monkeypatch.setattr(study, "STEPS", 15)
+    study, table = measured(soda, "27_soda_stamps", ("stamped",))
+    assert set(table.detector) == {"SODA", "Neural Cleanse"} and len(study.by_detector(table)) == 4
+
+
+def test_the_page_has_a_place_for_every_table(soda):
+    page = importlib.import_module("soda_page")
+    text = page.PAGE.read_text()
+    for name in page.PARTS:
+        assert text.count(f"<!-- {name} -->\n") == 1
+    assert page.soda.markdown(page.null()) in text
