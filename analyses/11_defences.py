@@ -21,11 +21,17 @@ BETA = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 RELEARN = (0, 1, 2, 5, 10, 20, 50)
 N_CLEAN = 500  # clean samples that the defender has
 DEFENCES = ("none", "finetune", "fineprune", "anp", "never attacked")
-COUNTS = {"digits": 40, "mnist": 320, "cifar10": 250, "cifar10-full": 800}
+COUNTS = {"digits": 40, "mnist": 320, "cifar10": 250, "cifar10-ten": 450, "cifar10-full": 800}
 ATTACKS = ("badnets", "blend", "sinusoid")
-ITERATIONS = {"digits": 200, "mnist": 1000, "cifar10": 1000, "cifar10-full": 2000}  # published: 2,000
+ITERATIONS = {
+    "digits": 200,
+    "mnist": 1000,
+    "cifar10": 1000,
+    "cifar10-ten": 2000,
+    "cifar10-full": 2000,
+}  # published: 2,000
 ALPHAS = (0.0, 0.2, 0.6, 1.0)
-SEEDS = {"cifar10-full": 3}  # networks each defence is tried on; one elsewhere
+SEEDS = {"cifar10-ten": 3, "cifar10-full": 3}  # networks each defence is tried on; one elsewhere
 
 
 # %% Cells: an attack, a defence, a seed

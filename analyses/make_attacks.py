@@ -15,7 +15,9 @@ COMMANDS = {
     "attack_counts": "analyses/09_attack_counts.py",
     "clean_label": "analyses/10_clean_label.py",
     "defences": "analyses/11_defences.py",
+    "cifar": "analyses/12_cifar.py",
 }
+DATA = ("mnist", "cifar10", "cifar10-ten", "cifar10-full")  # what each is meant to run on
 
 
 def table(name):
@@ -162,9 +164,9 @@ def missing():
     for name, command in COMMANDS.items():
         found = table(name)
         done = [] if found is None else list(found.data.unique())
-        for data in ("mnist", "cifar10", "cifar10-full"):
-            if data not in done:
-                device = " --device cuda" if data == "cifar10-full" else ""
+        for data in DATA:
+            if data not in done and not (name == "cifar" and data == "mnist"):
+                device = " --device cuda" if data in DATA[2:] else ""
                 rows.append(
                     {
                         "data": data,
