@@ -48,7 +48,10 @@ def sizes(data):
     network = (
         f"ResNet-18 of width {size['width']}" if data.startswith("cifar10") else f"`SmallCNN` of width {size['width']}"
     )
-    return f"{size['n']:,} training images, {network}, {size['epochs']} epochs, target class {attacks.TARGET}"
+    n = "all" if size["n"] is None else f"{size['n']:,}"
+    if "classes" in size:
+        n += f" of {len(size['classes'])} classes,"
+    return f"{n} training images, {network}, {size['epochs']} epochs, target class {attacks.TARGET}"
 
 
 def counts():
@@ -97,6 +100,7 @@ def relation_rows(related):
             "attack": row.attack,
             "networks": row.n,
             "ASR passes one half, poisons": where(row),
+            "|slope| there": "" if row.attack == "all" else f"{number(row.slope_below)} to {number(row.slope_above)}",
             "rank: slope": number(row.rank_slope, 2),
             "rank: refitted head": number(row.rank_head, 2),
             "rank: count": number(row.rank_count, 2),
@@ -170,7 +174,7 @@ def missing():
                 rows.append(
                     {
                         "data": data,
-                        "size": sizes(data).replace("None", "all"),
+                        "size": sizes(data),
                         "command": f"`python {command} --data {data}{device}`",
                     }
                 )
