@@ -50,7 +50,7 @@ def sizes(data):
     )
     n = "all" if size["n"] is None else f"{size['n']:,}"
     if "classes" in size:
-        n += f" of {len(size['classes'])} classes,"
+        return f"{n} training images of {len(size['classes'])} classes, {network}, {size['epochs']} epochs, target class {attacks.TARGET}"
     return f"{n} training images, {network}, {size['epochs']} epochs, target class {attacks.TARGET}"
 
 
@@ -63,7 +63,7 @@ def counts():
         seeds = sorted(group.seeds.unique())
         spoken = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         parts.append(
-            f"{data}: {sizes(data)}; {spoken} networks a point (other images, start and batches each). Rates are pooled over "
+            f"{data}: {sizes(data)}; {spoken} network(s) a point (other images, start and batches each). Rates are pooled over "
             'networks, with Wilson\'s interval; "least, most" are single networks.'
         )
         rows = [
@@ -100,13 +100,19 @@ def relation_rows(related):
             "attack": row.attack,
             "networks": row.n,
             "ASR passes one half, poisons": where(row),
-            "|slope| there": "" if row.attack == "all" else f"{number(row.slope_below)} to {number(row.slope_above)}",
+            "size of the slope there": reach(row.slope_below, row.slope_above),
             "rank: slope": number(row.rank_slope, 2),
             "rank: refitted head": number(row.rank_head, 2),
             "rank: count": number(row.rank_count, 2),
         }
         for row in related.itertuples()
     ]
+
+
+def reach(low, high):
+    if high != high:
+        return "" if low != low else f"below at {number(low)}"
+    return f"above at {number(high)}" if low != low else f"{number(low)} to {number(high)}"
 
 
 def clean_label():
