@@ -1,5 +1,6 @@
 """Write the results into docs/attacks.md from the tables that are there; what has no table is named as not yet run."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -84,7 +85,28 @@ def counts():
             "Where the jump is, and how well slope, refitted head and the bare count rank the networks by ASR (Spearman):"
         ]
         parts += [markdown(relation_rows(related[related.data == data]))]
-    return "\n\n".join(p for p in [COUNTS_WORDS, *parts] if p)
+    words = importlib.import_module("09_attack_counts").finding(summary, related) + across(related)
+    return "\n\n".join(p for p in [COUNTS_WORDS, bullets(words), *parts] if p)
+
+
+def bullets(words):
+    return "\n".join(f"- {line}" for line in words)
+
+
+def across(related):
+    """Say whether one size of the slope locates the jumps of all attacks, whose counts differ."""
+    words = []
+    for data, group in related[related.attack != "all"].groupby("data"):
+        jumps = group[group.above == group.above]
+        if len(jumps) < 2:
+            continue
+        counts, slopes = jumps.above, jumps.slope_above
+        words.append(
+            f"{data}: ASR of one half is first passed at {counts.min():.0f} to {counts.max():.0f} poisons, a factor of "
+            f"{counts.max() / counts.min():.0f} between attacks; the slope of the clean last layer at those counts is "
+            f"{slopes.min():.3g} to {slopes.max():.3g} nats, a factor of {slopes.max() / slopes.min():.1f}."
+        )
+    return words
 
 
 def relation_rows(related):
@@ -138,7 +160,8 @@ def clean_label():
         }
         for _, row in summary.sort_values(["data", "eps"]).iterrows()
     ]
-    return "\n\n".join([CLEAN_WORDS, markdown(rows), picture("Clean-label poisons by eps", "clean_label")])
+    words = bullets(importlib.import_module("10_clean_label").finding(summary))
+    return "\n\n".join([CLEAN_WORDS, words, markdown(rows), picture("Clean-label poisons by eps", "clean_label")])
 
 
 def defences():
@@ -164,9 +187,38 @@ def defences():
             for _, row in group.iterrows()
         ]
         words = f"{data}: {sizes(data)}; {int(group.seeds.min())} network(s) an entry."
-        parts += [words, markdown(rows), picture(f"Curves before and after on {data}", f"defences_{data}")]
+        parts += [
+            words,
+            bullets(in_words(group)),
+            markdown(rows),
+            picture(f"Curves before and after on {data}", f"defences_{data}"),
+        ]
         parts += [picture(f"Adversarial neuron pruning on {data}", f"anp_{data}")]
     return "\n\n".join(p for p in parts if p)
+
+
+def in_words(group):
+    """Say for each attack and defence what is left of the backdoor, against the network that never had it."""
+    words = []
+    for attack, part in group.groupby("attack", sort=False):
+        rows = {row.defence: row for row in part.itertuples()}
+        if not {"none", "never attacked"} <= set(rows):
+            continue
+        before, clean = rows["none"], rows["never attacked"]
+        for name in ("finetune", "fineprune", "anp"):
+            row = rows.get(name)
+            if row is not None:
+                words.append(
+                    f"{attack}, {name}: ASR {before.asr:.3f} to {row.asr:.3f}, ACC {before.acc:.3f} to {row.acc:.3f}, RA "
+                    f"{before.ra:.3f} to {row.ra:.3f} (never attacked: {clean.ra:.3f}). Refitting the last layer on clean samples "
+                    f"alone leaves BK {row.head_bk_at_0:.2f}. It takes {few(row)} poisons to bring ASR back to one half; the "
+                    f"network that was never attacked takes {few(clean)}."
+                )
+    return words
+
+
+def few(row):
+    return "more than 50" if row.poisons_to_relearn != row.poisons_to_relearn else f"{row.poisons_to_relearn:.0f}"
 
 
 def missing():
