@@ -116,16 +116,20 @@ def finding(summary, related):
             continue
         group = summary[(summary.data == row.data) & (summary.attack == row.attack)].sort_values("count")
         last = group.iloc[-1]
-        where = (
-            f"passes {JUMP:g} between {row.below:.0f} and {row.above:.0f} poisons"
-            if row.above == row.above and row.below == row.below
-            else f"is above {JUMP:g} from {row.above:.0f} poisons on"
-            if row.above == row.above
-            else f"never passes {JUMP:g}"
-        )
+        steep = "slope of the clean last layer"
+        if row.above != row.above:
+            where = f"never passes {JUMP:g} ({steep} at most {group.slope.abs().max():.3g} nats in size)"
+        elif row.below != row.below:
+            where = (
+                f"is above {JUMP:g} from {row.above:.0f} poisons on ({steep} {row.slope_above:.3g} nats in size there)"
+            )
+        else:
+            where = (
+                f"passes {JUMP:g} between {row.below:.0f} and {row.above:.0f} poisons ({steep} {row.slope_below:.3g} and "
+                f"{row.slope_above:.3g} nats in size there)"
+            )
         words.append(
-            f"{row.data}, {row.attack}: ASR {where} (|slope| of the clean last layer {row.slope_below:.3g} and "
-            f"{row.slope_above:.3g} nats there); {last.asr:.3f} [{last.asr_low:.3f}, {last.asr_high:.3f}] at "
+            f"{row.data}, {row.attack}: ASR {where}; {last.asr:.3f} [{last.asr_low:.3f}, {last.asr_high:.3f}] at "
             f"{last['count']:.0f} (no-trigger rate {last.no_trigger:.3f}, ACC {last.acc:.3f})."
         )
     return words

@@ -142,7 +142,7 @@ def rates(module, problem):
 def arguments(question, number, data=("mnist",)):
     parser = argparse.ArgumentParser(description=question)
     parser.add_argument("--small", action="store_true", help="built-in digits, a minute, no data needed")
-    parser.add_argument("--data", nargs="+", default=list(data), choices=[d for d in SIZES if d != "digits"])
+    parser.add_argument("--data", nargs="+", default=list(data), choices=list(SIZES))
     parser.add_argument("--out", type=Path, default=Path(f"results/{number}"), help="folder of the cells")
     parser.add_argument("--tables", type=Path, default=None, help="folder of the tables (default: OUT/tables)")
     parser.add_argument("--n-jobs", type=int, default=1)
