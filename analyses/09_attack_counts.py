@@ -70,6 +70,11 @@ def jump(group):
     return (counts[first - 1] if first else np.nan), (counts[first] if first < len(group) else np.nan)
 
 
+def steepness(group, count):
+    """Return the median |slope| of the clean network's last layer at a count."""
+    return float(group.slope[group["count"] == count].abs().median())
+
+
 def relations(table, summary):
     """Return where the jump is, and how slope and head at beta = 1 rank the counts, attack by attack and in all."""
     rows = []
@@ -89,6 +94,8 @@ def relations(table, summary):
                     "n": len(group),
                     "below": low,
                     "above": high,
+                    "slope_below": steepness(group, low),
+                    "slope_above": steepness(group, high),
                     "rank_slope": attacks.rank(-group.slope, group.asr),
                     "rank_head": attacks.rank(group.head_bk, group.asr),
                     "rank_count": attacks.rank(group["count"], group.asr),
@@ -109,13 +116,18 @@ def finding(summary, related):
             continue
         group = summary[(summary.data == row.data) & (summary.attack == row.attack)].sort_values("count")
         last = group.iloc[-1]
-        where = (
-            f"passes {JUMP:g} between {row.below:.0f} and {row.above:.0f} poisons"
-            if row.above == row.above and row.below == row.below
-            else f"is above {JUMP:g} from {row.above:.0f} poisons on"
-            if row.above == row.above
-            else f"never passes {JUMP:g}"
-        )
+        steep = "slope of the clean last layer"
+        if row.above != row.above:
+            where = f"never passes {JUMP:g} ({steep} at most {group.slope.abs().max():.3g} nats in size)"
+        elif row.below != row.below:
+            where = (
+                f"is above {JUMP:g} from {row.above:.0f} poisons on ({steep} {row.slope_above:.3g} nats in size there)"
+            )
+        else:
+            where = (
+                f"passes {JUMP:g} between {row.below:.0f} and {row.above:.0f} poisons ({steep} {row.slope_below:.3g} and "
+                f"{row.slope_above:.3g} nats in size there)"
+            )
         words.append(
             f"{row.data}, {row.attack}: ASR {where}; {last.asr:.3f} [{last.asr_low:.3f}, {last.asr_high:.3f}] at "
             f"{last['count']:.0f} (no-trigger rate {last.no_trigger:.3f}, ACC {last.acc:.3f})."

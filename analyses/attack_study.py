@@ -34,6 +34,10 @@ SIZES = {
         "n": 5_000, "n_test": 2_500, "width": 8, "epochs": 10, "batch": 64, "seeds": (1,),
         "classes": ("airplane", "bird", "dog", "frog", "truck"), "counts": (20, 80, 250),
     },
+    "cifar10-ten": {  # all ten classes, the first thousand of each
+        "n": 10_000, "n_test": 3_000, "width": 64, "epochs": 50, "batch": 128, "seeds": (1, 2, 3),
+        "classes": tuple(range(10)), "counts": (5, 10, 20, 40, 80, 160, 320, 800),
+    },
     "cifar10-full": {  # 25,000 images of those classes, the published network and epochs
         "n": None, "n_test": None, "width": 64, "epochs": 50, "batch": 128, "seeds": (1, 2, 3),
         "classes": ("airplane", "bird", "dog", "frog", "truck"), "counts": (5, 10, 20, 40, 80, 160, 320, 800, 2000),
@@ -138,7 +142,7 @@ def rates(module, problem):
 def arguments(question, number, data=("mnist",)):
     parser = argparse.ArgumentParser(description=question)
     parser.add_argument("--small", action="store_true", help="built-in digits, a minute, no data needed")
-    parser.add_argument("--data", nargs="+", default=list(data), choices=[d for d in SIZES if d != "digits"])
+    parser.add_argument("--data", nargs="+", default=list(data), choices=list(SIZES))
     parser.add_argument("--out", type=Path, default=Path(f"results/{number}"), help="folder of the cells")
     parser.add_argument("--tables", type=Path, default=None, help="folder of the tables (default: OUT/tables)")
     parser.add_argument("--n-jobs", type=int, default=1)

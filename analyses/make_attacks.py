@@ -1,5 +1,6 @@
 """Write the results into docs/attacks.md from the tables that are there; what has no table is named as not yet run."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -15,7 +16,9 @@ COMMANDS = {
     "attack_counts": "analyses/09_attack_counts.py",
     "clean_label": "analyses/10_clean_label.py",
     "defences": "analyses/11_defences.py",
+    "cifar": "analyses/12_cifar.py",
 }
+DATA = ("mnist", "cifar10", "cifar10-ten", "cifar10-full")  # what each is meant to run on
 
 
 def table(name):
@@ -46,7 +49,10 @@ def sizes(data):
     network = (
         f"ResNet-18 of width {size['width']}" if data.startswith("cifar10") else f"`SmallCNN` of width {size['width']}"
     )
-    return f"{size['n']:,} training images, {network}, {size['epochs']} epochs, target class {attacks.TARGET}"
+    n = "all" if size["n"] is None else f"{size['n']:,}"
+    if "classes" in size:
+        return f"{n} training images of {len(size['classes'])} classes, {network}, {size['epochs']} epochs, target class {attacks.TARGET}"
+    return f"{n} training images, {network}, {size['epochs']} epochs, target class {attacks.TARGET}"
 
 
 def counts():
@@ -58,7 +64,7 @@ def counts():
         seeds = sorted(group.seeds.unique())
         spoken = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         parts.append(
-            f"{data}: {sizes(data)}; {spoken} networks a point (other images, start and batches each). Rates are pooled over "
+            f"{data}: {sizes(data)}; {spoken} network(s) a point (other images, start and batches each). Rates are pooled over "
             'networks, with Wilson\'s interval; "least, most" are single networks.'
         )
         rows = [
@@ -79,7 +85,28 @@ def counts():
             "Where the jump is, and how well slope, refitted head and the bare count rank the networks by ASR (Spearman):"
         ]
         parts += [markdown(relation_rows(related[related.data == data]))]
-    return "\n\n".join(p for p in [COUNTS_WORDS, *parts] if p)
+    words = importlib.import_module("09_attack_counts").finding(summary, related) + across(related)
+    return "\n\n".join(p for p in [COUNTS_WORDS, bullets(words), *parts] if p)
+
+
+def bullets(words):
+    return "\n".join(f"- {line}" for line in words)
+
+
+def across(related):
+    """Say whether one size of the slope locates the jumps of all attacks, whose counts differ."""
+    words = []
+    for data, group in related[related.attack != "all"].groupby("data"):
+        jumps = group[group.above == group.above]
+        if len(jumps) < 2:
+            continue
+        counts, slopes = jumps.above, jumps.slope_above
+        words.append(
+            f"{data}: ASR of one half is first passed at {counts.min():.0f} to {counts.max():.0f} poisons, a factor of "
+            f"{counts.max() / counts.min():.0f} between attacks; the slope of the clean last layer at those counts is "
+            f"{slopes.min():.3g} to {slopes.max():.3g} nats, a factor of {slopes.max() / slopes.min():.1f}."
+        )
+    return words
 
 
 def relation_rows(related):
@@ -95,12 +122,19 @@ def relation_rows(related):
             "attack": row.attack,
             "networks": row.n,
             "ASR passes one half, poisons": where(row),
+            "size of the slope there": reach(row.slope_below, row.slope_above),
             "rank: slope": number(row.rank_slope, 2),
             "rank: refitted head": number(row.rank_head, 2),
             "rank: count": number(row.rank_count, 2),
         }
         for row in related.itertuples()
     ]
+
+
+def reach(low, high):
+    if high != high:
+        return "" if low != low else f"below at {number(low)}"
+    return f"above at {number(high)}" if low != low else f"{number(low)} to {number(high)}"
 
 
 def clean_label():
@@ -126,7 +160,8 @@ def clean_label():
         }
         for _, row in summary.sort_values(["data", "eps"]).iterrows()
     ]
-    return "\n\n".join([CLEAN_WORDS, markdown(rows), picture("Clean-label poisons by eps", "clean_label")])
+    words = bullets(importlib.import_module("10_clean_label").finding(summary))
+    return "\n\n".join([CLEAN_WORDS, words, markdown(rows), picture("Clean-label poisons by eps", "clean_label")])
 
 
 def defences():
@@ -152,9 +187,38 @@ def defences():
             for _, row in group.iterrows()
         ]
         words = f"{data}: {sizes(data)}; {int(group.seeds.min())} network(s) an entry."
-        parts += [words, markdown(rows), picture(f"Curves before and after on {data}", f"defences_{data}")]
+        parts += [
+            words,
+            bullets(in_words(group)),
+            markdown(rows),
+            picture(f"Curves before and after on {data}", f"defences_{data}"),
+        ]
         parts += [picture(f"Adversarial neuron pruning on {data}", f"anp_{data}")]
     return "\n\n".join(p for p in parts if p)
+
+
+def in_words(group):
+    """Say for each attack and defence what is left of the backdoor, against the network that never had it."""
+    words = []
+    for attack, part in group.groupby("attack", sort=False):
+        rows = {row.defence: row for row in part.itertuples()}
+        if not {"none", "never attacked"} <= set(rows):
+            continue
+        before, clean = rows["none"], rows["never attacked"]
+        for name in ("finetune", "fineprune", "anp"):
+            row = rows.get(name)
+            if row is not None:
+                words.append(
+                    f"{attack}, {name}: ASR {before.asr:.3f} to {row.asr:.3f}, ACC {before.acc:.3f} to {row.acc:.3f}, RA "
+                    f"{before.ra:.3f} to {row.ra:.3f} (never attacked: {clean.ra:.3f}). Refitting the last layer on clean samples "
+                    f"alone leaves BK {row.head_bk_at_0:.2f}. It takes {few(row)} poisons to bring ASR back to one half; the "
+                    f"network that was never attacked takes {few(clean)}."
+                )
+    return words
+
+
+def few(row):
+    return "more than 50" if row.poisons_to_relearn != row.poisons_to_relearn else f"{row.poisons_to_relearn:.0f}"
 
 
 def missing():
@@ -162,13 +226,13 @@ def missing():
     for name, command in COMMANDS.items():
         found = table(name)
         done = [] if found is None else list(found.data.unique())
-        for data in ("mnist", "cifar10", "cifar10-full"):
-            if data not in done:
-                device = " --device cuda" if data == "cifar10-full" else ""
+        for data in DATA:
+            if data not in done and not (name == "cifar" and data == "mnist"):
+                device = " --device cuda" if data in DATA[2:] else ""
                 rows.append(
                     {
                         "data": data,
-                        "size": sizes(data).replace("None", "all"),
+                        "size": sizes(data),
                         "command": f"`python {command} --data {data}{device}`",
                     }
                 )

@@ -52,7 +52,7 @@ _WITH_TORCH = {
     "learningcurves.networks.cnn": ("SmallCNN",),
     "learningcurves.networks.curve": ("train_curve",),
     "learningcurves.networks.pgd": ("PGD",),
-    "learningcurves.networks.poisoned": ("PoisonedDataset",),
+    "learningcurves.networks.poisoned": ("PoisonedDataset", "dataset_from_torch"),
     "learningcurves.networks.resnet": ("ResNet18",),
     "learningcurves.defences.baselines": ("defend_last_layer", "defend_smoothing"),
     "learningcurves.defences.neural_cleanse": ("detect_neural_cleanse",),

@@ -100,12 +100,11 @@ class DefendedANP(Defended):
         table = oracle if oracle is None or isinstance(oracle, pd.DataFrame) else self.oracle(oracle)
         return ThresholdDisplay(curve=self.curve, oracle=table, chosen=self.threshold).plot(ax=ax)
 
-    def save(self, path) -> Path:
-        """Write weights, masks and settings as one safetensors file, whole or not at all."""
-        tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
-        tensors["mask"] = torch.from_numpy(self.mask.copy())
-        facts = {**self.facts(), "threshold": self.threshold, "layers": [[u.name, u.n] for u in self.units.layers]}
-        return save_tensors(path, tensors, {"defence": json.dumps(facts, sort_keys=True)})
+    def facts(self) -> dict:
+        """Return method, settings, clean accuracies, threshold, layers and masks (exactly) as JSON facts."""
+        layers = [[layer.name, layer.n] for layer in self.units.layers]
+        # the shortest decimals that give the same float32 again
+        return {**super().facts(), "threshold": self.threshold, "layers": layers, "mask": [float(m) for m in self.mask]}
 
 
 def defend_anp(

@@ -58,7 +58,10 @@ class Defended:
         return attack_scores(self.module, problem)
 
     def save(self, path) -> Path:
-        """Write the defended weights as safetensors with the settings in its header; `load_weights` reads them."""
+        """Write the defended weights as safetensors, whole or not at all; `load_weights` reads them.
+
+        The header's entry "defence" is `facts()` as JSON.
+        """
         return save_weights(self.module, path, {"defence": json.dumps(self.facts(), sort_keys=True)})
 
     def facts(self) -> dict:

@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from learningcurves.checks import check_choice
+from learningcurves.data.problem import Dataset
 from learningcurves.errors import InvalidInput, NotSupported
+from learningcurves.networks.runtime import private_random_state
 from learningcurves.poisoning.backdoor import label_map, stamped_labels, trigger_facts
 from learningcurves.poisoning.base import Trigger
 from learningcurves.poisoning.selection import select
@@ -128,6 +131,29 @@ class PoisonedDataset(TorchDataset):
             out = np.rint(out)
         out = out.astype(values.dtype)
         return torch.from_numpy(out) if torch.is_tensor(image) else out
+
+
+def dataset_from_torch(train, test, *, value_range=(0.0, 1.0), name: str = "torch") -> Dataset:
+    """Read two torch data sets into one `Dataset` of arrays, for the attacks that need all samples at once.
+
+    Parameters
+    ----------
+    train, test : torch Dataset of pairs (image, label), or DataLoader
+        Images (C, H, W) before augmentation and normalisation, each read once; they must fit into memory as float64.
+    value_range : tuple (low, high), default=(0, 1)
+        Of the images; bytes need (0, 255).
+    name : str
+    """
+    arrays = []
+    for part in (train, test):
+        loader = part if isinstance(part, DataLoader) else DataLoader(part, batch_size=256)
+        with private_random_state():  # a shuffling loader draws its order from the default generator
+            pairs = [(np.asarray(X), np.asarray(y)) for X, y in loader]
+        if not pairs:
+            raise InvalidInput("a torch data set holds no samples.")
+        arrays += [np.concatenate(values) for values in zip(*pairs, strict=True)]
+    facts = {"data": name, "n_train": len(arrays[1]), "n_test": len(arrays[3])}
+    return Dataset(*arrays, value_range=value_range, name=name, provenance=facts)
 
 
 def _labels(dataset):

@@ -140,13 +140,17 @@ def test_the_threshold_is_chosen_by_clean_accuracy_alone(defended, attack, clean
     assert (defended.pruned["mask"].diff().dropna() >= 0).all()
 
 
-def test_the_result_is_saved_safely_and_drawn(defended, attack, tmp_path):
+def test_the_result_is_saved_safely_and_drawn(defended, attack, tmp_path, equal):
     from safetensors import safe_open
+
+    from learningcurves.networks import load_weights
 
     path = defended.save(tmp_path / "anp.safetensors")
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["defence"])
-        np.testing.assert_array_equal(file.get_tensor("mask").numpy(), defended.mask)
+    np.testing.assert_array_equal(np.array(facts["mask"], dtype=np.float32), defended.mask)
+    again = load_weights(lc.SmallCNN((1, 8, 8), 10, 24), path)
+    assert equal(defended.module.state_dict(), again.state_dict())
     assert facts["method"] == "anp" and facts["threshold"] == defended.threshold
     assert facts["settings"]["project"] is False and "accuracy_after" in facts
     display = defended.plot(oracle=attack)

@@ -86,6 +86,18 @@ def test_test_part_transform_and_bytes():
     np.testing.assert_array_equal(dataset[index][0].numpy(), expected)
 
 
+def test_torch_data_sets_become_arrays_for_every_attack(global_random_state_untouched):
+    bytes_ = (IMAGES * 255).round().to(torch.uint8)
+    loader = DataLoader(TensorDataset(bytes_, LABELS), batch_size=16, shuffle=True)
+    data = lc.dataset_from_torch(TensorDataset(bytes_, LABELS), loader, value_range=(0, 255))
+    np.testing.assert_allclose(data.X_train, bytes_.flatten(1).numpy() / 255, atol=1e-15)
+    assert data.image_shape == (1, 5, 5) and np.array_equal(np.sort(data.y_test), np.sort(data.y_train))
+    order = np.lexsort(data.X_test.T), np.lexsort(data.X_train.T)
+    np.testing.assert_array_equal(data.y_test[order[0]], data.y_train[order[1]])  # shuffled with their labels
+    assert lc.poison_clean_label(data, lc.SolidPatch(2), 1, 0.5).n_backdoor == 7
+    assert lc.poison_semantic(data, lambda x: x.mean(axis=(1, 2, 3)) > 0.5, 1).n_backdoor > 0
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [

@@ -1,0 +1,92 @@
+"""Do BadNets, blend and clean-label at 5 % on CIFAR-10, and pruning at alpha 0.2 and threshold 0.25, give the rates reported for all of CIFAR-10?"""
+
+# %% Question
+import attack_study as attacks
+import pandas as pd
+import study
+
+import learningcurves as lc
+from learningcurves.defences.metrics import attack_scores
+
+QUESTION = __doc__
+SHARE = 0.05  # of the candidates; for clean-label of all images, as far as the class has them
+EPS, STEPS = 16 / 255, 20
+THRESHOLD, ITERATIONS, N_CLEAN = 0.25, {"digits": 200, "cifar10": 500}, 500
+ATTACKS = ("badnets", "blend", "clean-label PGD")
+# A report on BadNets, Blend, Clean-Label and ANP: all of CIFAR-10, ResNet-18, 50 epochs; percent
+REPORTED = {
+    "badnets": {"acc": 91.46, "asr": 100.0, "acc_pruned": 92.13, "asr_pruned": 3.30},
+    "blend": {"acc": 92.79, "asr": 100.0},
+    "clean-label PGD": {"acc": 93.22, "asr": 89.24},
+}
+
+
+def cells_of(data_sets):
+    return [
+        {"data": data, "seed": seed, "attack": attack}
+        for data in data_sets
+        for seed in attacks.SIZES[data]["seeds"]
+        for attack in ATTACKS
+    ]
+
+
+def measure(cell):
+    """Train on the attack, prune at the reported threshold, and at the one that clean accuracy chooses."""
+    data, seed, attack = cell["data"], cell["seed"], cell["attack"]
+    source = attacks.images(data, seed)
+    n, in_class = len(source.y_train), int((source.y_train == attacks.TARGET).sum())
+    if attack == "clean-label PGD":
+        clean = attacks.clean_network(data, seed)
+        perturb = lc.PGD(EPS, STEPS, seed=seed, early_stop=True).on(clean)
+        problem = attacks.problem_of(data, attack, min(int(SHARE * n), in_class - 1), seed, perturb=perturb)
+    else:
+        problem = attacks.problem_of(data, attack, int(SHARE * (n - in_class)), seed)
+    module = attacks.trained(data, seed, problem, f"{attack.replace(' ', '-')}_share={SHARE}")
+    rows = slice(0, N_CLEAN)
+    clean_data = (problem.X_clean[rows].reshape(-1, *problem.image_shape), problem.y_clean[rows])
+    options = {"iterations": ITERATIONS.get(data, 2000), "seed": seed, "progress": False}
+    pruned = lc.defend_anp(module, clean_data, alpha=0.2, **options)
+    shown = {"attacked": module, "pruned at 0.25": pruned.at(THRESHOLD), "pruned by clean accuracy": pruned.module}
+    for name, network in shown.items():
+        slope = lc.backdoor_slope(network, problem, reg=1.0).value
+        scores = attack_scores(network, problem)
+        yield {"network": name, **attacks.rates(network, problem), "slope": slope, "asr": scores["asr"].value,
+               "n_poison": problem.n_backdoor, "threshold": pruned.threshold}  # fmt: skip
+
+
+def by_attack(table):
+    rows = []
+    for (data, attack, network), group in table.groupby(["data", "attack", "network"], sort=False):
+        row = {"data": data, "attack": attack, "network": network, "seeds": len(group)}
+        row |= {k: v for name in ("asr", "no_trigger", "acc", "ra") for k, v in attacks.pooled(group, name).items()}
+        known = REPORTED[attack]
+        ending = {"attacked": "", "pruned at 0.25": "_pruned"}.get(network)
+        for name in ("acc", "asr"):
+            row[f"reported_{name}"] = (
+                known.get(f"{name}{ending}", float("nan")) / 100 if ending is not None else float("nan")
+            )
+        rows.append({**row, "slope": group.slope.median(), "n_poison": int(group.n_poison.median())})
+    return pd.DataFrame(rows)
+
+
+def finding(summary):
+    return [
+        f"{row.data}, {row.attack}, {row.network}: ASR {row.asr:.3f} [{row.asr_low:.3f}, {row.asr_high:.3f}], ACC {row.acc:.3f} "
+        f"[{row.acc_low:.3f}, {row.acc_high:.3f}], RA {row.ra:.3f}"
+        + (
+            f"; reported for all of CIFAR-10: ASR {row.reported_asr:.4f}, ACC {row.reported_acc:.4f}"
+            if row.data.startswith("cifar10") and row.reported_asr == row.reported_asr
+            else ""
+        )
+        + "."
+        for row in summary.itertuples()
+    ]
+
+
+if __name__ == "__main__":
+    options = attacks.arguments(QUESTION, "12", data=("cifar10",))
+    table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
+    summary = by_attack(table)
+    study.write_table(table, options.tables, "cifar_networks", digits=4)
+    study.write_table(summary, options.tables, "cifar", digits=4)
+    print(*finding(summary), sep="\n")
