@@ -23,7 +23,7 @@ def grids(kind, pairs):
     low, high = study.GAMMAS[kind]
     first = {"trigger": study.patches(kind, study.PATCHES[kind][:1])}
     base = study.settings(kind) | {"data": pairs, "beta": [0.0, 1.0]}
-    linear = {"learner": list(study.LINEAR), "reg": REG}
+    linear = {"learner": list(study.LINEAR), "reg": REG[:: 2 if kind == "digits" else 1]}
     gammas = [float(g) for g in np.geomspace(low, high * 10, 5)]
     seeds = study.settings(kind, study.SEEDS[:N_SEEDS])
     regions = {f"{kind}-stability": base | linear | seeds | {"trigger": study.patches(kind), "fraction": 0.1}}
