@@ -26,7 +26,8 @@ def grids(kind, pairs):
     linear = {"learner": list(study.LINEAR), "reg": REG[:: 2 if kind == "digits" else 1]}
     gammas = [float(g) for g in np.geomspace(low, high * 10, 5)]
     seeds = study.settings(kind, study.SEEDS[:N_SEEDS])
-    regions = {f"{kind}-stability": base | linear | seeds | {"trigger": study.patches(kind), "fraction": 0.1}}
+    sizes = study.patches(kind, study.PATCHES[kind][: None if kind == "mnist" else 1])  # features cost more than pixels
+    regions = {f"{kind}-stability": base | linear | seeds | {"trigger": sizes, "fraction": 0.1}}
     return regions, {
         f"{kind}-fraction": base | linear | first | {"fraction": FRACTIONS},
         f"{kind}-gamma": base | first | {"fraction": 0.1, "learner": "rbf_svm", "gamma": gammas, "reg": REG_RBF},
