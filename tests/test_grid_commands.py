@@ -1,5 +1,8 @@
 """The verbs of grids, called as a user would."""
 
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -44,6 +47,49 @@ def test_plot_draws_one_picture_for_what_it_does_not_show(folder):
     names = {p.name for p in (folder / "figures").glob("*.png")}
     assert {"curves_logistic.png", "curves_ridge.png", "slope_0.05.png", "slope_bk.png"} <= names
     assert all(p.stat().st_size > 5_000 for p in (folder / "figures").glob("*.png"))
+
+
+def test_page_writes_one_file_that_asks_for_nothing(folder, capsys):
+    pytest.importorskip("vl_convert", reason="needs the extra `page`")
+    assert main(["page", str(folder / "cells"), "--out", str(folder / "page.html"), "--title", "7 against 1"]) == 0
+    assert f"written  {folder / 'page.html'}" in capsys.readouterr().out
+    text = (folder / "page.html").read_text(encoding="utf-8")
+    assert "<title>7 against 1</title>" in text and "slider-" in text
+    head = text[: text.index("<script>")]  # the scripts are another's, and name addresses in their comments
+    assert set(re.findall(r"""\b(?:src|href)\s*=\s*["']([^"']*)""", head)) <= {"data:,"}
+
+
+OWN = """
+data = "npz:mine.npz"
+learner = "ridge"
+reg = [0.1, 1.0, 10.0]
+fraction = [0.1, 0.2]
+repeat = 2
+beta = [0.0, 0.1, 1.0]
+trigger = { kind = "solid_patch", size = 2 }
+labels = 1
+"""
+
+
+def test_from_an_own_file_to_figures_and_page(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    images = rng.integers(0, 120, (120, 8, 8)) + 100 * y[:, None, None] * (np.arange(8) < 3)
+    parts = {"X_train": images[:80], "y_train": y[:80], "X_test": images[80:], "y_test": y[80:]}
+    np.savez(tmp_path / "mine.npz", **parts, value_range=(0, 255))
+    (tmp_path / "grid.toml").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    for verb in (
+        "run grid.toml --out results/a --n-jobs 1", "collect results/a --out table.csv",
+        "summarise results/a --out summary.csv", "plot results/a --out figures",
+    ):  # fmt: skip
+        assert main(verb.split()) == 0
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert len(table) == 3 * 2 * 2 * 3 and set(table.status) == {"ok"}
+    assert len(list((tmp_path / "figures").glob("*.png"))) >= 3
+    pytest.importorskip("vl_convert", reason="needs the extra `page`")
+    assert main(["page", "results/a", "--out", "page.html"]) == 0
+    assert (tmp_path / "page.html").stat().st_size > 100_000
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def conjugate_gradients(product, rhs, inverse, *, rtol=1e-12, max_steps=500, sta
             break
         stalled = stalled + 1 if worst > 0.7 * best else 0
         best = min(best, worst)
-        if stalled > patience and step > 2 * patience and best * rtol < floor:
+        if stalled > patience and step > 2 * patience and best * np.max(rtol) < floor:
             status = Status.OK  # at the floor of rounding: the residual returned says where
             break
         Hp = product(p)

@@ -234,3 +234,25 @@ def test_odd_tables_are_drawn(browser, tmp_path):
         said[name] = text(browser, "map-note")
         assert browser.get_log("browser") == []
     assert said["one"].startswith("No map") and "β = largest of each cell" in said["own"]
+
+
+def test_the_verb_page_opens_and_moves(browser, tmp_path, monkeypatch):
+    """From a grid file to a page that works, as a user calls it."""
+    from learningcurves.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    trigger = 'trigger = { kind = "random_patch", size = 2 }'
+    axes = 'learner = ["logistic", "ridge"]\nreg = [0.1, 10.0]\nfraction = [0.05, 0.1]\nbeta = [0.0, 1.0]'
+    (tmp_path / "grid.toml").write_text(f'data = "digits:7-1"\n{axes}\nhalf_beta = false\n{trigger}\n')
+    assert main(["run", "grid.toml", "--out", "cells"]) == 0
+    assert main(["page", "cells", "--out", "page.html", "--title", "Mine"]) == 0
+    browser.get_log("browser")
+    browser.get((tmp_path / "page.html").as_uri())
+    wait_for_painting(browser, 0)
+    first = drawn(browser, "curves", "line")
+    slide(browser, "reg", 1)
+    assert browser.title == "Mine" and "λ = 10," in text(browser, "curves-note")
+    assert len(first) == 4 * 2 and drawn(browser, "curves", "line") != first
+    said = point_at(browser, browser.find_element("css selector", "#scatter g.mark-symbol > path"))
+    assert "digits:7-1" in said and "slope" in said
+    assert browser.get_log("browser") == []
