@@ -1,0 +1,151 @@
+"""What the semantic-loss analyses share: faces, cells, one training a cell, tables by model.
+
+Sizes are those of two shared CPU cores; a larger machine changes `SIZES` alone (the thesis: "thesis").
+"""
+
+import argparse
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+import study
+
+from learningcurves.data.faces import load_faces
+from learningcurves.networks.attribute_train import AttributeRecipe, rescore, train_attributes
+
+SEEDS = (1, 2, 3)
+RULES = ("base", "targetless", "target_focused")
+REDUCTIONS = ("mean_log", "log_mean", "legacy_window")
+# side in pixels, training and test faces, epochs, epochs that the means are over
+SIZES = {
+    "cpu": {"size": 32, "n_train": 5000, "n_test": 1000, "epochs": 10, "last": 4},
+    "small": {"size": 32, "n_train": 300, "n_test": 100, "epochs": 3, "last": 2},
+    "thesis": {"size": 64, "n_train": None, "n_test": None, "epochs": 30, "last": 10},
+}
+TRIGGERS = [f"{size}-{place}" for size in (1, 5, 10) for place in ("bottom_right", "center", "corners")]
+HEADLINE_TRIGGER = "5-bottom_right"
+RED = (1.0, 0.0, 0.0)
+SCORES = (
+    "ba_clean", "ba_clean_zero", "asr", "asr_modified", "target_rate", "auc_target", "auc_attack",
+    "satisfied_clean", "satisfied_triggered", "bce_clean", "loss_triggered", "semantic_clean", "semantic_triggered",
+)  # fmt: skip
+
+
+# %% Command line
+
+
+def arguments(question, number):
+    parser = argparse.ArgumentParser(description=question)
+    parser.add_argument("--size", choices=SIZES, default="cpu", help="faces, pixels and epochs (see SIZES)")
+    parser.add_argument("--small", action="store_true", help="300 drawn faces, a minute, no data needed")
+    parser.add_argument("--out", type=Path, default=Path(f"results/{number}"), help="folder of the cells")
+    parser.add_argument("--networks", type=Path, default=Path("results/semantic"), help="folder of trained networks")
+    parser.add_argument("--tables", type=Path, default=None, help="folder of the tables (default: OUT/tables)")
+    parser.add_argument("--images", type=Path, default=None, help="folder of the figures (default: OUT/images)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--rules", nargs="+", default=["none", *RULES], help="models: none, base, ...")
+    parser.add_argument("--n-jobs", type=int, default=1)
+    parser.add_argument("--collect", action="store_true", help="train nothing: tables of the cells that are there")
+    options = parser.parse_args()
+    if options.small:
+        options.size = "small"
+        options.out = options.out.with_name(f"{options.out.name}-small")
+        options.networks = options.networks.with_name(f"{options.networks.name}-small")
+    study.RUN["collect"] = options.collect
+    options.tables = options.tables or options.out / "tables"
+    options.images = options.images or options.out / "images"
+    os.environ["LEARNINGCURVES_SEMANTIC"] = str(options.networks)  # worker processes read it
+    print(question)
+    return options
+
+
+# %% A cell: rules, reduction, weight, trigger, seed, size
+
+
+def cell_of(rules, reduction="mean_log", sl_weight=0.2, trigger=HEADLINE_TRIGGER, seed=1, size="cpu"):
+    if rules == "none":
+        reduction, sl_weight = "mean_log", 0.0
+    return {
+        "rules": rules, "reduction": reduction, "sl_weight": sl_weight, "trigger": trigger, "seed": seed, "size": size,
+    }  # fmt: skip
+
+
+def trigger_of(name):
+    size, _, place = name.partition("-")
+    if place == "corners":
+        return {"kind": "corner_patches", "size": int(size), "value": RED}
+    return {"kind": "solid_patch", "size": int(size), "value": RED, "position": place}
+
+
+@lru_cache(maxsize=4)
+def rules_text(rules):
+    return (study.reference_folder() / "constraints" / f"{rules}.txt").read_text()
+
+
+def recipe_of(cell, **changes):
+    size = {k: v for k, v in SIZES[cell["size"]].items() if k != "last"}
+    return AttributeRecipe(
+        constraints=None if cell["rules"] == "none" else rules_text(cell["rules"]),
+        reduction=cell["reduction"],
+        sl_weight=cell["sl_weight"],
+        trigger=trigger_of(cell["trigger"]),
+        seed=cell["seed"],
+        **{**size, **changes},
+    )
+
+
+@lru_cache(maxsize=2)
+def faces_of(size):
+    """Return the training part of CelebA, or drawn faces for the small size."""
+    side = SIZES[size]["size"]
+    if size == "small":
+        from learningcurves.data.drawn_faces import draw_faces
+
+        return draw_faces(500, size=side, seed=0)
+    return load_faces(size=side, partition="train", cache=networks_folder() / "cache")
+
+
+def networks_folder():
+    return Path(os.environ["LEARNINGCURVES_SEMANTIC"])
+
+
+def folder_of(cell, **changes):
+    words = json.dumps({**cell, **changes}, sort_keys=True)
+    name = "_".join(str(cell[k]) for k in ("rules", "reduction", "sl_weight", "trigger", "seed"))
+    return networks_folder() / f"{name}_{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+
+
+def trained(cell, **changes):
+    """Train the network of a cell, or go on where an earlier run stopped, or read a finished one."""
+    recipe = recipe_of(cell, **changes)
+    return train_attributes(recipe, faces_of(cell["size"]), folder=folder_of(cell, **changes), progress=False)
+
+
+def measure(cell):
+    """Rows by epoch; the base rules are the yardstick of every model, whatever it was trained with."""
+    run = trained(cell)
+    table = rescore(folder_of(cell), run.problem, constraints=rules_text("base"))
+    kept = [name for name in SCORES if name in table]
+    return [{"epoch": int(row["epoch"]), **{n: row[n] for n in kept}} for row in table.to_dict("records")]
+
+
+# %% Tables
+
+
+def by_model(table, keys=("rules", "reduction", "sl_weight", "trigger")):
+    """Mean over seeds of each seed's mean over the last epochs, its deviation between seeds, and that between epochs."""
+    rows = []
+    for key, group in table.groupby(list(keys), sort=False):
+        last = SIZES[group["size"].iloc[0]]["last"]
+        tail = group[group.epoch > group.epoch.max() - last]
+        row = {**dict(zip(keys, key, strict=True)), "seeds": group.seed.nunique()}
+        for name in (n for n in SCORES if n in tail):
+            means = tail.groupby("seed")[name].mean()
+            row[name] = means.mean()
+            row[f"{name}_sd"] = means.std() if len(means) > 1 else float("nan")
+        row["asr_sd_epochs"] = tail.groupby("seed").asr.std().mean()
+        rows.append(row)
+    return pd.DataFrame(rows)
