@@ -45,5 +45,5 @@ class AttributeLoss:
         if self.semantic is None or self.sl_weight == 0:
             return losses
         if self.reduction == "mean_log":
-            return losses + self.sl_weight * self.semantic.per_sample(outputs)
+            return losses - self.sl_weight * self.semantic.log_probability(outputs)
         return losses + self.sl_weight * self.semantic(outputs)

@@ -37,7 +37,7 @@ def auc(high, low) -> float:
 
 
 def attribute_scores(
-    clean, triggered, truth, *, target, threshold=0.6, pos_weight=5.0, semantic=None, satisfied=None
+    clean, triggered, truth, *, target, threshold=0.6, pos_weight=5.0, semantic=None
 ) -> dict:
     """Score logits on the test samples without and with the trigger.
 
@@ -51,10 +51,8 @@ def attribute_scores(
         Column of the target attribute.
     threshold : float, default=0.6
         An attribute is predicted where its probability exceeds this.
-    semantic : callable, logits -> scalar, optional
-        Mean of -log WMC, to be reported.
-    satisfied : callable, bool (n, K) -> bool (n,), optional
-        Which rows of labels keep the constraints.
+    semantic : lc.SemanticLoss, optional
+        Rules whose keeping is scored.
 
     Returns
     -------
@@ -90,9 +88,13 @@ def attribute_scores(
         "loss_triggered": float(F.softplus(-triggered[:, target]).mean()),
     }
     if semantic is not None:
-        scores["semantic_clean"] = float(semantic(clean))
-        scores["semantic_triggered"] = float(semantic(triggered))
-    if satisfied is not None:
-        scores["satisfied_clean"] = float(np.mean(satisfied(guess)))
-        scores["satisfied_triggered"] = float(np.mean(satisfied(guess_triggered)))
+        for part, logits, labels in (("clean", clean, guess), ("triggered", triggered, guess_triggered)):
+            scores[f"semantic_{part}"] = -float(semantic.log_probability(logits).mean())
+            scores[f"satisfied_{part}"] = float(keeps_rules(semantic, labels).mean())
     return {name: value for name, value in scores.items() if np.isfinite(value)}
+
+
+def keeps_rules(semantic, labels) -> np.ndarray:
+    """Return which rows of labels (n, K) keep the rules of a semantic loss, bool (n,)."""
+    certain = torch.where(torch.from_numpy(np.asarray(labels, bool)), 50.0, -50.0).double()
+    return (semantic.log_probability(certain) > -1.0).numpy()  # 0 where they are kept, at most -50 where not

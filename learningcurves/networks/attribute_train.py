@@ -136,7 +136,7 @@ class AttributeRecipe:
 
 def semantic_loss(constraints, reduction="mean_log"):
     """Return `lc.SemanticLoss` of a text of rules."""
-    from learningcurves import SemanticLoss  # type: ignore[attr-defined]
+    from learningcurves.constraints.semantic_loss import SemanticLoss
 
     return SemanticLoss(constraints, reduction=reduction)
 
@@ -218,7 +218,7 @@ def train_attributes(
     options: dict[str, Any] = {"threshold": recipe.threshold, "pos_weight": recipe.pos_weight}
     if rules is not None:
         scorer = semantic_loss(rules)
-        options |= {"semantic": scorer, "satisfied": scorer.satisfied}
+        options |= {"semantic": scorer}
 
     latest: list[torch.Tensor] = []
 
@@ -290,7 +290,7 @@ def rescore(folder, problem: AttributeProblem, *, threshold=None, constraints=No
     }
     if constraints is not None:
         scorer = semantic_loss(_rules_text(constraints))
-        options |= {"semantic": scorer, "satisfied": scorer.satisfied}
+        options |= {"semantic": scorer}
     rows = []
     for epoch in range(1, recipe.epochs + 1):
         path = _outputs_path(folder, epoch)

@@ -50,7 +50,7 @@ class SemanticHeadLoss(AttributeHeadLoss):
 
     def value(self, f, y):
         """Loss of each sample, shape (n, B)."""
-        return super().value(f, y) + self.sl_weight * self._rules(f, lambda z: self.semantic.per_sample(z))
+        return super().value(f, y) - self.sl_weight * self._rules(f, self.semantic.log_probability)
 
     def gradient(self, f, y):
         """First derivative in the logits, shape (n, B, K)."""

@@ -15,12 +15,9 @@ class EnumeratedRules:
     def log_weights(self, z):
         return z.double() @ self.models.T
 
-    def per_sample(self, z):
+    def log_probability(self, z):
         z = z.double()
-        return torch.nn.functional.softplus(z).sum(1) - torch.logsumexp(self.log_weights(z), 1)
-
-    def __call__(self, z):
-        return self.per_sample(z).mean()
+        return torch.logsumexp(self.log_weights(z), 1) - torch.nn.functional.softplus(z).sum(1)
 
     def marginals(self, z):
         return torch.softmax(self.log_weights(z), 1) @ self.models
@@ -29,7 +26,3 @@ class EnumeratedRules:
         share = torch.softmax(self.log_weights(z), 1)
         q = share @ self.models
         return torch.einsum("nm,mk,ml->nkl", share, self.models, self.models) - q[:, :, None] * q[:, None]
-
-    def satisfied(self, bits):
-        known = {tuple(row) for row in self.models.int().tolist()}
-        return [tuple(int(b) for b in row) in known for row in bits]

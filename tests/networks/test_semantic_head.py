@@ -67,7 +67,7 @@ def refit(problem, beta, sl_weight, pos_weight=5.0):
             z, y.nan_to_num(0.0), reduction="none", pos_weight=torch.tensor(pos_weight)
         )
         value = (each.mean(1) * seen).sum()
-        return value + sl_weight * RULES.per_sample(z).sum() if sl_weight else value
+        return value - sl_weight * RULES.log_probability(z).sum() if sl_weight else value
 
     def logits(theta, X):
         W = theta.reshape(D + 1, K)
@@ -109,7 +109,7 @@ def test_derivatives_of_the_loss_are_those_of_torch(sl_weight):
             z, t.nan_to_num(0.0), reduction="none", pos_weight=torch.tensor(5.0)
         )
         total = (each * seen).sum() / K
-        return total + sl_weight * RULES.per_sample(z[None])[0]
+        return total - sl_weight * RULES.log_probability(z[None])[0]
 
     v = rng.standard_normal(f.shape)
     for i in range(7):
