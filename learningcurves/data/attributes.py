@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from learningcurves.checks import check_fraction, check_integer, check_number, check_seed
+from learningcurves.checks import check_choice, check_fraction, check_integer, check_number, check_seed
 from learningcurves.data.faces import Faces
 from learningcurves.data.split import stratified_order
 from learningcurves.errors import InvalidInput
@@ -105,7 +105,7 @@ def poison_attributes(
     -------
     AttributeProblem
     """
-    column = faces.index(target)
+    column = faces.names.index(check_choice(target, "target", faces.names))
     check_fraction(fraction)
     check_number(labelled, "labelled", low=0, high=1, open_low=True, hint="It is a share of the training samples.")
     check_number(test_share, "test_share", low=0, high=1, open_low=True, hint="It is a share of the faces.")

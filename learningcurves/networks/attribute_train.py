@@ -251,6 +251,7 @@ def train_attributes(
         progress=progress,
     )
     history = pd.DataFrame(result.history)
+    history = history[["epoch", *sorted(set(history) - {"epoch"})]]  # the same order after a resumption
     if folder is not None:
         _save_history(folder, history)
     return AttributeRun(result.module, problem, history, manifest)
