@@ -35,8 +35,11 @@ _WHERE = {
     "learningcurves.grid": ("collect", "load_spec", "run_grid", "summarise"),
     "learningcurves.plotting.page": ("write_page",),
     "learningcurves.curves.input_gradient": ("input_gradient",),
+    "learningcurves.constraints.audit": ("ConstraintAudit", "audit_constraints"),
+    "learningcurves.constraints.notation": ("Constraints", "load_constraints"),
 }  # fmt: skip
 _WITH_TORCH = {
+    "learningcurves.constraints.semantic_loss": ("SemanticLoss",),
     "learningcurves.networks.cnn": ("SmallCNN",),
     "learningcurves.networks.curve": ("train_curve",),
     "learningcurves.networks.resnet": ("ResNet18",),

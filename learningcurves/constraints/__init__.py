@@ -1,0 +1,1 @@
+"""Logical constraints on the outputs of a multi-label network: notation, audit, circuit, semantic loss."""
