@@ -14,7 +14,7 @@ def cells(options):
         semantic.cell_of(rules, reduction, seed=seed, size=options.size)
         for seed in options.seeds
         for rules, reduction in models
-        if rules in options.rules
+        if rules in options.rules and (rules == "none" or reduction in options.reductions)
     ]
 
 

@@ -10,6 +10,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import study
 
@@ -19,12 +20,15 @@ from learningcurves.networks.attribute_train import AttributeRecipe, rescore, tr
 SEEDS = (1, 2, 3)
 RULES = ("base", "targetless", "target_focused")
 REDUCTIONS = ("mean_log", "log_mean", "legacy_window")
-# side in pixels, training and test faces, epochs, epochs that the means are over
+# side in pixels, channels of the first convolution, training and test faces, epochs, epochs that the means are over
 SIZES = {
-    "cpu": {"size": 32, "n_train": 5000, "n_test": 1000, "epochs": 10, "last": 4},
-    "small": {"size": 32, "n_train": 300, "n_test": 80, "epochs": 6, "batch_size": 16, "last": 2},
-    "thesis": {"size": 64, "n_train": None, "n_test": None, "epochs": 30, "last": 10},
-}
+    "cpu": {"size": 32, "width": 16, "n_train": 5000, "n_test": 1000, "epochs": 10, "last": 4},
+    "small": {
+        "size": 32, "width": 16, "n_train": 300, "n_test": 80, "epochs": 30, "last": 5,
+        "batch_size": 48, "lr": 2e-3, "fraction": 0.2,
+    },
+    "thesis": {"size": 64, "width": 32, "n_train": None, "n_test": None, "epochs": 30, "last": 10},
+}  # fmt: skip
 TRIGGERS = [f"{size}-{place}" for size in (1, 5, 10) for place in ("bottom_right", "center", "corners")]
 HEADLINE_TRIGGER = "5-bottom_right"
 RED = (1.0, 0.0, 0.0)
@@ -47,6 +51,7 @@ def arguments(question, number):
     parser.add_argument("--images", type=Path, default=None, help="folder of the figures (default: OUT/images)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--rules", nargs="+", default=["none", *RULES], help="models: none, base, ...")
+    parser.add_argument("--reductions", nargs="+", choices=REDUCTIONS, default=list(REDUCTIONS))
     parser.add_argument("--n-jobs", type=int, default=1)
     parser.add_argument("--collect", action="store_true", help="train nothing: tables of the cells that are there")
     options = parser.parse_args()
@@ -135,10 +140,16 @@ def trained(cell, **changes):
     return train_attributes(recipe, faces_of(cell["size"]), folder=folder_of(cell, **changes), progress=False)
 
 
-def measure(cell):
+def is_trained(cell, **changes):
+    """Whether a cell's network went through all its epochs."""
+    last = folder_of(cell, **changes) / "outputs" / f"epoch_{SIZES[cell['size']]['epochs']:03d}.safetensors"
+    return last.exists()
+
+
+def measure(cell, **changes):
     """Rows by epoch; the base rules are the yardstick of every model, whatever it was trained with."""
-    run = trained(cell)
-    table = rescore(folder_of(cell), run.problem, constraints=rules_text("base", cell["size"]))
+    run = trained(cell, **changes)
+    table = rescore(folder_of(cell, **changes), run.problem, constraints=rules_text("base", cell["size"]))
     kept = [name for name in SCORES if name in table]
     return [{"epoch": int(row["epoch"]), **{n: row[n] for n in kept}} for row in table.to_dict("records")]
 
@@ -160,3 +171,43 @@ def by_model(table, keys=("rules", "reduction", "sl_weight", "trigger")):
         row["asr_sd_epochs"] = tail.groupby("seed").asr.std().mean()
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def mean_or_nan(values):
+    """Mean of the values that are there; NaN where one seed has none (its ASR never passed one half)."""
+    return float("nan") if any(v != v for v in values) else float(np.mean(values))
+
+
+def published(last=10):
+    """Return the published models' scores, means over their last epochs, in the columns of `by_model`."""
+    log = pd.read_csv(study.reference_folder() / "nesy_results.csv")
+    log["experiment"] = log.experiment.str[-1].astype(int)
+    rows = []
+    keys = ["experiment", "model", "sl_weight", "trigger_size", "trigger_position"]
+    for key, group in log.groupby(keys, sort=False):
+        if group.epoch.max() < 30:  # a run that was broken off
+            continue
+        tail = group[group.epoch > group.epoch.max() - last]
+        rows.append(
+            {
+                "experiment": key[0],
+                "rules": "none" if key[1] == "nn" else key[1],
+                "sl_weight": key[2],
+                "trigger": f"{key[3]}-{key[4].replace('corners+center', 'corners')}",
+                "asr_last_epoch": group.loc[group.epoch.idxmax(), "asr_pct"] / 100,
+                "asr": tail.asr_pct.mean() / 100,
+                "asr_sd_epochs": tail.asr_pct.std() / 100,
+                "asr_modified": tail.asr_modified_pct.mean() / 100,
+                "ba_clean_zero": tail.clean_ba_pct.mean() / 100,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# %% Figures
+
+
+def save_figure(figure, options, name):
+    from learningcurves.plotting import save
+
+    return save(figure, Path(options.images) / name, formats=["png"], dpi=150)

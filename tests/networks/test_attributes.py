@@ -143,7 +143,7 @@ def test_a_manifest_makes_the_run_again(faces, tmp_path):
     found = load_recipe(tmp_path / "run")
     assert found == recipe and first.manifest["faces"]["synthetic"]
     assert same(first.module, train_attributes(found, faces, progress=False).module)
-    with pytest.raises(InvalidInput, match="holds a run with recipe seed=1"):
+    with pytest.raises(InvalidInput, match="holds a run with recipe seed='1'"):
         train_attributes(replace(recipe, seed=2), faces, folder=tmp_path / "run", progress=False)
     with pytest.raises(InvalidInput, match="holds a run with faces"):
         train_attributes(recipe, draw_faces(100, size=16, seed=9), folder=tmp_path / "run", progress=False)
