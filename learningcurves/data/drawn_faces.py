@@ -74,10 +74,13 @@ def draw_faces(n: int, *, size: int = 64, seed: int = 0) -> Faces:
     for first in range(0, n, _CHUNK):
         rows = slice(first, first + _CHUNK)
         images[rows] = paint_faces(attributes[rows], names, draws[rows], size)
-    place = (np.arange(n) + 0.5) / n
-    partition = (place > _TRAIN).astype(np.int8) + (place > _VALID)
     images.flags.writeable = False
-    return Faces(images, attributes, names, np.arange(1, n + 1), partition, f"drawn faces (seed {seed})", True)
+    return Faces(images, attributes, names, np.arange(1, n + 1), _partition(n), f"drawn faces (seed {seed})", True)
+
+
+def _partition(n):
+    place = (np.arange(n) + 0.5) / n
+    return (place > _TRAIN).astype(np.int8) + (place > _VALID)
 
 
 def write_drawn_faces(folder, n: int, *, size: int = 64, seed: int = 0, quality: int = 95) -> Path:
@@ -113,7 +116,7 @@ def write_drawn_faces(folder, n: int, *, size: int = 64, seed: int = 0, quality:
         for name, labels in zip(files, faces.attributes, strict=True)
     )
     table = [str(n), " ".join(faces.names), *rows]
-    parts = [f"{name} {code}" for name, code in zip(files, faces.partition, strict=True)]
+    parts = [f"{name} {code}" for name, code in zip(files, _partition(n), strict=True)]
     write_atomic(folder / "list_eval_partition.txt", ("\n".join(parts) + "\n").encode())
     write_atomic(folder / "list_attr_celeba.txt", ("\n".join(table) + "\n").encode())
     return folder

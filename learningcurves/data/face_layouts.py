@@ -111,9 +111,9 @@ def _coded(folder):
 
         def pictures(rows, path=path, offset=offset):
             with open_npz(path) as archive:
-                content = memoryview(take(archive, "jpeg", path))
+                content = take(archive, "jpeg", path)
             for i in rows:
-                yield bytes(content[offset[i] : offset[i + 1]])
+                yield content[offset[i] : offset[i + 1]].tobytes()
 
         known = image_id.min(initial=1) >= 1 and image_id.max(initial=0) <= _COMPLETE
         partition = official_partition(image_id) if known else None

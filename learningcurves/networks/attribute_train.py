@@ -224,7 +224,7 @@ def train_attributes(
 
     def measure(module):
         latest[:] = [network_outputs(module, torch.from_numpy(X)) for X in (problem.X_test, problem.X_triggered)]
-        return attribute_scores(*latest, problem.y_test, target=problem.target, **options)
+        return attribute_scores(latest[0], latest[1], problem.y_test, target=problem.target, **options)
 
     def keep(epoch, module, entry):
         if folder is not None:
@@ -297,8 +297,8 @@ def rescore(folder, problem: AttributeProblem, *, threshold=None, constraints=No
         path = _outputs_path(folder, epoch)
         if path.exists():
             kept = load_arrays(path)
-            outputs = (torch.from_numpy(kept[part]) for part in ("clean", "triggered"))
-            rows.append({"epoch": epoch, **attribute_scores(*outputs, problem.y_test, **options)})
+            clean, triggered = (torch.from_numpy(kept[part]) for part in ("clean", "triggered"))
+            rows.append({"epoch": epoch, **attribute_scores(clean, triggered, problem.y_test, **options)})
     return pd.DataFrame(rows)
 
 
