@@ -22,7 +22,11 @@ _WHERE = {
     "learningcurves.data.files": (
         "load_cifar10", "load_cifar10_pair", "load_imagenette", "load_imagenette_pair", "load_mnist", "load_mnist_pair",
     ),
+    "learningcurves.data.faces": ("Faces", "load_faces"),
+    "learningcurves.data.drawn_faces": ("draw_faces", "write_drawn_faces"),
+    "learningcurves.data.attributes": ("AttributeProblem", "poison_attributes"),
     "learningcurves.poisoning.backdoor": ("poison",),
+    "learningcurves.poisoning.corners": ("CornerPatches",),
     "learningcurves.poisoning.patches": ("Checkerboard", "ImagePatch", "RandomPatch", "SolidPatch", "badnets_patch"),
     "learningcurves.poisoning.overlays": ("Blend", "Invisible", "Sinusoid"),
     "learningcurves.learners.learners": ("KernelSVM", "LinearSVM", "Logistic", "Ridge", "Softmax"),
@@ -39,6 +43,8 @@ _WHERE = {
     "learningcurves.constraints.notation": ("Constraints", "load_constraints"),
 }  # fmt: skip
 _WITH_TORCH = {
+    "learningcurves.networks.attribute_net": ("AttributeCNN",),
+    "learningcurves.networks.attribute_train": ("AttributeRecipe", "train_attributes"),
     "learningcurves.constraints.semantic_loss": ("SemanticLoss",),
     "learningcurves.networks.cnn": ("SmallCNN",),
     "learningcurves.networks.curve": ("train_curve",),

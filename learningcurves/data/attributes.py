@@ -56,7 +56,9 @@ class AttributeProblem:
     @property
     def parts(self) -> dict[str, Any]:
         """The four sets as pairs (X, y), for `networks.train`, `backdoor_slope` and `learning_curve`."""
-        return {p: (getattr(self, f"X_{p}"), getattr(self, f"y_{p}")) for p in ("clean", "backdoor", "test", "triggered")}
+        return {
+            p: (getattr(self, f"X_{p}"), getattr(self, f"y_{p}")) for p in ("clean", "backdoor", "test", "triggered")
+        }
 
     def __repr__(self):
         facts = self.provenance

@@ -89,7 +89,9 @@ class _Canvas:
         self.shade = 0.72 * self.skin
         self.hair = np.tile(_NO_COLOUR, (self.n, 1)) * (0.8 + 0.4 * self.draws[:, 8:9])
         for name, colour in _HAIR.items():  # the last that a face has; grey wins
-            self.hair = np.where(has[name][:, None] > 0, np.asarray(colour) * (0.9 + 0.2 * self.draws[:, 8:9]), self.hair)
+            self.hair = np.where(
+                has[name][:, None] > 0, np.asarray(colour) * (0.9 + 0.2 * self.draws[:, 8:9]), self.hair
+            )
         self.thatch = 1 - has["Bald"]  # whether there is hair on the head
 
     # layers, from back to front
@@ -101,7 +103,9 @@ class _Canvas:
         wave = 0.06 * np.sin(9 * self.y + 6 * _each(self.draws[:, 9])) * _each(has["Wavy_Hair"])
         side = np.abs(self.x - _each(self.cx) + wave) / _each(self.wide + 0.16 + 0.06 * has["Wavy_Hair"])
         self.put(self._edge((1 - side) * 0.5) * self._edge(self.y + 0.45), self.hair, length)
-        self.put(self.ellipse(self.cx, 1.25, 0.85, 0.42), np.stack([self.vary(k, 0.1, 0.8) for k in (10, 11, 12)], axis=1))
+        self.put(
+            self.ellipse(self.cx, 1.25, 0.85, 0.42), np.stack([self.vary(k, 0.1, 0.8) for k in (10, 11, 12)], axis=1)
+        )
         self.put(self.ellipse(self.cx, self.cy + 0.68, 0.22 + 0.05 * has["Chubby"], 0.4), self.shade)
         tie = self.ellipse(self.cx, 1.02, 0.09, 0.25)
         self.put(tie, (0.55, 0.08, 0.12), has["Wearing_Necktie"])
@@ -110,7 +114,9 @@ class _Canvas:
         has = self.has
         self.put(self.both(self.ellipse, self.wide, self.cy, 0.07, 0.13), self.shade)
         self.put(self.ellipse(self.cx, self.cy, self.wide, self.high), self.skin)
-        self.put(self.stroke(self.cx, self.cy + self.high + 0.03, 0.28, -0.08, 0.03), self.shade, 0.8 * has["Double_Chin"])
+        self.put(
+            self.stroke(self.cx, self.cy + self.high + 0.03, 0.28, -0.08, 0.03), self.shade, 0.8 * has["Double_Chin"]
+        )
         old = 1 - has["Young"]
         for k in (0.4, 0.47):  # lines on the forehead, and beside the mouth
             self.put(self.stroke(self.cx, self.cy - k, 0.24, 0.02, 0.012), self.shade, 0.8 * old)
@@ -139,7 +145,9 @@ class _Canvas:
             0.02 + 0.08 * has["Arched_Eyebrows"], 0.018 + 0.028 * has["Bushy_Eyebrows"],
         )  # fmt: skip
         self.put(brow, 0.6 * self.hair)
-        rim = self.both(self.ellipse, 0.2, self.eye_y, 0.19, 0.15) - self.both(self.ellipse, 0.2, self.eye_y, 0.15, 0.11)
+        rim = self.both(self.ellipse, 0.2, self.eye_y, 0.19, 0.15) - self.both(
+            self.ellipse, 0.2, self.eye_y, 0.15, 0.11
+        )
         bridge = self.stroke(self.cx, self.eye_y, 0.06, 0.0, 0.025)
         self.put(np.maximum(np.clip(rim, 0, 1), bridge), (0.05, 0.05, 0.08), has["Eyeglasses"])
 
@@ -164,7 +172,9 @@ class _Canvas:
         bend = -0.02 - 0.09 * has["Smiling"]
         width, thick = 0.17 + 0.05 * has["Smiling"], 0.028 + 0.025 * has["Big_Lips"]
         lips = np.where(has["Wearing_Lipstick"][:, None] > 0, (0.75, 0.05, 0.15), 0.5 * self.skin + (0.28, 0.06, 0.08))
-        self.put(self.stroke(self.cx, self.mouth_y - bend / 2, width, bend, thick + 0.03 * has["Mouth_Slightly_Open"]), lips)
+        self.put(
+            self.stroke(self.cx, self.mouth_y - bend / 2, width, bend, thick + 0.03 * has["Mouth_Slightly_Open"]), lips
+        )
         gap = self.stroke(self.cx, self.mouth_y - bend / 2, 0.8 * width, 0.8 * bend, 0.03)
         self.put(gap, (0.95, 0.93, 0.9), has["Mouth_Slightly_Open"])
         self.put(self.stroke(self.cx, self.cy + 0.25, 0.2, 0.05, 0.045), 0.7 * self.hair, has["Mustache"])

@@ -122,9 +122,7 @@ def load_faces(root=None, *, size: int = 64, partition=None, n: int | None = Non
     images.flags.writeable = False
     part = None if layout.partition is None else layout.partition[rows]
     source = f"{layout.kind} layout{' of drawn faces' if layout.synthetic else ''} ({folder.name})"
-    return Faces(
-        images, layout.attributes[rows], layout.names, layout.image_id[rows], part, source, layout.synthetic
-    )
+    return Faces(images, layout.attributes[rows], layout.names, layout.image_id[rows], part, source, layout.synthetic)
 
 
 def _chosen(layout: Layout, partition):

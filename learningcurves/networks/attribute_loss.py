@@ -38,9 +38,7 @@ class AttributeLoss:
         """Return one loss a sample, shape (n,), in nats."""
         seen = ~torch.isnan(targets[:, 0])
         weight = outputs.new_tensor(self.pos_weight)
-        each = F.binary_cross_entropy_with_logits(
-            outputs, targets.nan_to_num(0.0), reduction="none", pos_weight=weight
-        )
+        each = F.binary_cross_entropy_with_logits(outputs, targets.nan_to_num(0.0), reduction="none", pos_weight=weight)
         losses = each.mean(dim=1) * seen / self.labelled
         if self.semantic is None or self.sl_weight == 0:
             return losses

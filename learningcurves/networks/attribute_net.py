@@ -35,7 +35,9 @@ class AttributeCNN(nn.Module):
             layers += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         self.convolutions = nn.Sequential(*layers)
         flat = channels[-1] * (size // 8) ** 2
-        self.hidden = nn.Sequential(nn.Linear(flat, 32 * width), nn.ReLU(), nn.Linear(32 * width, 16 * width), nn.ReLU())
+        self.hidden = nn.Sequential(
+            nn.Linear(flat, 32 * width), nn.ReLU(), nn.Linear(32 * width, 16 * width), nn.ReLU()
+        )
         self.head = nn.Linear(16 * width, n_attributes)
 
     def forward(self, images):

@@ -36,9 +36,7 @@ def auc(high, low) -> float:
     return float((ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(high) * len(low)))
 
 
-def attribute_scores(
-    clean, triggered, truth, *, target, threshold=0.6, pos_weight=5.0, semantic=None
-) -> dict:
+def attribute_scores(clean, triggered, truth, *, target, threshold=0.6, pos_weight=5.0, semantic=None) -> dict:
     """Score logits on the test samples without and with the trigger.
 
     Parameters

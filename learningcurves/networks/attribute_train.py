@@ -147,7 +147,9 @@ def _rules_text(constraints):
     if isinstance(constraints, Path):
         return constraints.read_text()
     if not isinstance(constraints, str):
-        raise InvalidInput(f"`constraints` is a {type(constraints).__name__}; expected a text of rules, a path, or None.")
+        raise InvalidInput(
+            f"`constraints` is a {type(constraints).__name__}; expected a text of rules, a path, or None."
+        )
     return constraints
 
 

@@ -41,7 +41,17 @@ class PredictionDisplay(Display):
 
     @classmethod
     def from_predictions(
-        cls, clean, triggered, predicted, predicted_triggered, truth, names: Sequence[str], *, target, note="", **plot_kw
+        cls,
+        clean,
+        triggered,
+        predicted,
+        predicted_triggered,
+        truth,
+        names: Sequence[str],
+        *,
+        target,
+        note="",
+        **plot_kw,
     ):
         """Draw images and predictions.
 
@@ -92,7 +102,7 @@ class PredictionDisplay(Display):
                     if i == 0:
                         axes[0, 2 * j].set_title(self.column_labels[j])
             words = [f"{sign} {kind}" for kind, (_, sign) in KINDS.items()]
-            for x, word, (colour, _) in zip((0.02, 0.22, 0.43, 0.64), words, KINDS.values(), strict=True):
+            for x, word, (colour, _) in zip((0.01, 0.165, 0.335, 0.5), words, KINDS.values(), strict=True):
                 self.figure_.text(x, 0.004, word, color=colour, fontsize=7.5, weight="bold")
             self.figure_.text(0.995, 0.004, self.note, color=INK, fontsize=7, ha="right")
             foot = 0.25 / (n * row_height + 0.5)  # the legend's line
@@ -106,7 +116,9 @@ def _kinds(predicted, truth, names, target):
         if k == target and predicted[k]:
             found.append((name, "target"))
         elif predicted[k] or truth[k]:
-            found.append((name, "false negative" if not predicted[k] else "true positive" if truth[k] else "false positive"))
+            found.append(
+                (name, "false negative" if not predicted[k] else "true positive" if truth[k] else "false positive")
+            )
     order = list(KINDS)
     return sorted(found, key=lambda pair: (pair[1] != "target", order.index(pair[1])))
 

@@ -179,7 +179,9 @@ def test_picture_of_predictions(faces, tmp_path):
     target = faces.index("Mustache")
     guess[:, target] = True
     display = PredictionDisplay.from_predictions(X, X, truth, guess, truth, faces.names, target=target, note="drawn")
-    colours = {text.get_color() for text in display.texts_[1]}  # the first face with the trigger: all wrong, and the target
+    colours = {
+        text.get_color() for text in display.texts_[1]
+    }  # the first face with the trigger: all wrong, and the target
     assert colours == {KINDS[kind][0] for kind in ("false negative", "false positive", "target")}
     assert {t.get_color() for t in display.texts_[0]} == {KINDS["true positive"][0]}
     display.save(tmp_path / "p.png", dpi=50)
