@@ -66,19 +66,21 @@ class SemanticHeadLoss(AttributeHeadLoss):
         H = -self.sl_weight * self._rules(f, self.semantic.covariance)
         index = np.arange(f.shape[-1])
         p = _sigmoid(f)
-        H[..., index, index] += super().second(f, y) + self.sl_weight * p * (1 - p)
+        H[..., index, index] += AttributeHeadLoss.second(self, f, y) + self.sl_weight * p * (1 - p)
         return H
 
     def hessian_product(self, f, y, v):
-        """Second derivative in the logits applied to v, shape (n, B, K)."""
-        return np.einsum("nbkl,nbl->nbk", self.output_hessian(f, y), v)
+        """Second derivative in the logits applied to v, shape (n, B, K); C is never formed."""
+        return AttributeHeadLoss.second(self, f, y) * v + self.sl_weight * self._rules(
+            f, self.semantic.hessian_product, v
+        )
 
-    def _rules(self, f, function):
-        """Apply a function of logits (m, K) to (n, B, K), some samples at a time."""
+    def _rules(self, f, function, *more):
+        """Apply a function of (m, K) tensors to arrays (n, B, K), some samples at a time."""
         n, B, K = f.shape
-        flat = torch.from_numpy(np.ascontiguousarray(f).reshape(n * B, K))
+        flat = [torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64).reshape(n * B, K)) for a in (f, *more)]
         with torch.no_grad():
-            parts = [function(chunk).numpy() for chunk in flat.split(CHUNK)]
+            parts = [function(*chunks).numpy() for chunks in zip(*(a.split(CHUNK) for a in flat), strict=True)]
         values = np.concatenate(parts)
         return values.reshape(n, B, *values.shape[1:])
 

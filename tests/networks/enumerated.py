@@ -26,3 +26,7 @@ class EnumeratedRules:
         share = torch.softmax(self.log_weights(z), 1)
         q = share @ self.models
         return torch.einsum("nm,mk,ml->nkl", share, self.models, self.models) - q[:, :, None] * q[:, None]
+
+    def hessian_product(self, z, v):
+        p = torch.sigmoid(z.double())
+        return p * (1 - p) * v - torch.einsum("nkl,nl->nk", self.covariance(z), v)

@@ -1,5 +1,7 @@
 """Last layer under a semantic loss: exact derivatives, slope and curve against refitting by another solver, the guard."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -166,6 +168,20 @@ def test_slope_is_dense_linear_algebra_and_needs_the_covariance():
     slope = lc.backdoor_slope(identity_network(), parts(), reg=REG, **losses(0.5))
     np.testing.assert_allclose(slope.value, dense_slope(task, fit, False), rtol=1e-8)
     assert abs(dense_slope(task, fit, True) / slope.value - 1) > 0.02  # the convex majoriser is no substitute
+
+
+def test_a_circuit_gives_what_enumeration_gives():
+    circuit = lc.SemanticLoss("shape [1, 5]\n~(X0 & X1)\nX1 >> X2\nX4 >> X3\n")
+    exact = losses(0.5)
+    rules = replace(exact["loss"], semantic=circuit)
+    enumerated = lc.backdoor_slope(identity_network(), parts(), reg=REG, **exact)
+    found = lc.backdoor_slope(identity_network(), parts(), reg=REG, loss=rules, test_loss=exact["test_loss"])
+    np.testing.assert_allclose(found.value, enumerated.value, rtol=1e-10)
+    np.testing.assert_allclose(found.smallest_eigenvalue, enumerated.smallest_eigenvalue, rtol=1e-8)
+    rng = np.random.default_rng(2)
+    f, v, y = rng.standard_normal((6, 2, K)), rng.standard_normal((6, 2, K)), np.ones((6, K))
+    product = np.einsum("nbkl,nbl->nbk", rules.output_hessian(f, y), v)
+    np.testing.assert_allclose(rules.hessian_product(f, y, v), product, rtol=1e-10, atol=1e-13)
 
 
 def test_negative_curvature_is_reported_and_no_number():
