@@ -21,7 +21,7 @@ def cells(options):
 # %% Run, tables
 if __name__ == "__main__":
     options = semantic.arguments(QUESTION, "20")
-    table = study.run(cells(options), semantic.measure, options.out, options.n_jobs)
+    table = study.run(semantic.ready(cells(options), options), semantic.measure, options.out, options.n_jobs)
     study.write_table(table, options.tables, "semantic_models", digits=4)
     summary = semantic.by_model(table)
     study.write_table(summary, options.tables, "semantic_models_means", digits=4)

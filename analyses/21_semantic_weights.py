@@ -47,7 +47,7 @@ def draw(means, published):
 # %% Run, tables, figure
 if __name__ == "__main__":
     options = semantic.arguments(QUESTION, "21")
-    table = study.run(cells(options), semantic.measure, options.out, options.n_jobs)
+    table = study.run(semantic.ready(cells(options), options), semantic.measure, options.out, options.n_jobs)
     study.write_table(table, options.tables, "semantic_weights", digits=4)
     means = semantic.by_model(table)
     study.write_table(means, options.tables, "semantic_weights_means", digits=4)

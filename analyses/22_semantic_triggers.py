@@ -26,9 +26,7 @@ def cells(options):
 
 
 def measure_beta(cell):
-    beta = cell["beta"]
-    plain = {k: v for k, v in cell.items() if k != "beta"}
-    return semantic.measure(plain) if beta == 1 else semantic.measure(plain, beta=beta)
+    return semantic.measure({k: v for k, v in cell.items() if k != "beta"}, **semantic.beta_of(cell))
 
 
 def by_trigger(table):
@@ -80,7 +78,7 @@ def draw(table, beta):
 # %% Run, tables, figure
 if __name__ == "__main__":
     options = semantic.arguments(QUESTION, "22")
-    triggers, betas = cells(options)
+    triggers, betas = (semantic.ready(some, options) for some in cells(options))
     table = study.run(triggers, semantic.measure, options.out / "triggers", options.n_jobs)
     study.write_table(table, options.tables, "semantic_triggers", digits=4)
     summary = by_trigger(table)

@@ -23,8 +23,7 @@ FRACTIONS = (0.02, 0.05, 0.1)
 @lru_cache(maxsize=1)
 def network_of(key):
     cell = dict(key)
-    beta = cell.pop("beta", 1.0)
-    return semantic.trained(cell, **({} if beta == 1 else {"beta": beta}))
+    return semantic.trained({k: v for k, v in cell.items() if k != "beta"}, **semantic.beta_of(cell))
 
 
 def parts_of(run, cell, fraction=0.1):

@@ -53,6 +53,9 @@ def arguments(question, number):
     parser.add_argument("--rules", nargs="+", default=["none", *RULES], help="models: none, base, ...")
     parser.add_argument("--reductions", nargs="+", choices=REDUCTIONS, default=list(REDUCTIONS))
     parser.add_argument("--n-jobs", type=int, default=1)
+    parser.add_argument(
+        "--trained", action="store_true", help="only networks that are trained already: a partial table"
+    )
     parser.add_argument("--collect", action="store_true", help="train nothing: tables of the cells that are there")
     options = parser.parse_args()
     if options.small:
@@ -138,6 +141,22 @@ def trained(cell, **changes):
     """Train the network of a cell, or go on where an earlier run stopped, or read a finished one."""
     recipe = recipe_of(cell, **changes)
     return train_attributes(recipe, faces_of(cell["size"]), folder=folder_of(cell, **changes), progress=False)
+
+
+def ready(cells, options):
+    """All cells, or with --trained those whose networks are there."""
+    if not options.trained:
+        return cells
+    found = [c for c in cells if is_trained({k: v for k, v in c.items() if k != "beta"}, **beta_of(c))]
+    print(f"  {len(found)} of {len(cells)} networks are trained")
+    if not found:
+        raise SystemExit("No network of this analysis is trained yet: run it without --trained.")
+    return found
+
+
+def beta_of(cell):
+    """The weight of the backdoor samples as a change of the recipe; none at 1."""
+    return {} if cell.get("beta", 1.0) == 1 else {"beta": cell["beta"]}
 
 
 def is_trained(cell, **changes):
