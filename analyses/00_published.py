@@ -32,77 +32,71 @@ INDEPENDENT_DEVIATION = [
 ]  # fmt: skip
 
 
-# %% Cells: the released conventions, which differ between curves and slopes
-def cells(pairs, small):
-    sizes = [f"patch-{s}" for pair in pairs[:1] for s in study.PATCHES[study.kind_of(pair)]]
-    gammas = GAMMAS[::4] if small else GAMMAS
-    rows = [
-        {"what": "curve", "pair": pair, "trigger": t, "fraction": p, "seed": 999}
-        for pair in pairs for t in sizes for p in ((0.1,) if small else (0.01, 0.1, 0.2))
-    ]  # fmt: skip
-    known = [(n, None) for n in ("linear_svm", "logistic", "ridge")] + [("rbf_svm", g) for g in gammas]
-    return rows + [
-        {"what": "accuracy", "pair": pair, "trigger": t, "fraction": 0.1, "seed": s, "learner": n, "gamma": g}
-        for pair in pairs[:1] for t in sizes for n, g in known
-        for s in study.SEEDS[: 1 if small else 2 if g else None]  # kernels: two of the five seeds
-    ]  # fmt: skip
+# %% Grids: the released conventions, which differ between curves and slopes
+FACTOR = {"ridge": 2.0}  # released ridge: loss (1 - yf)^2 with alpha = 1 / (2C), twice our loss at reg = 1 / (2C)
 
 
-def measure(cell):
-    problem = study.problem_of(cell)
-    if cell["what"] == "accuracy":
-        values = C_RBF if cell["learner"] == "rbf_svm" else C_LINEAR
-        # released ridge: loss (1 - yf)^2 with alpha = 1 / (2C), that is twice our loss at reg = 1 / (2C)
-        factor = 2.0 if cell["learner"] == "ridge" else 1.0
-        curves = lc.learning_curve(study.learner_of(cell), problem, [0.0, 1.0], reg=[1 / (factor * c) for c in values])
-        return [
-            {
-                "C": c, "accuracy_clean_0": float(curve.accuracy_clean[0]),
-                "accuracy_clean": float(curve.accuracy_clean[1]), "bk": float(curve.bk[1]),
-                "slope": factor * float(curve.slope[0]),
-            }
-            for c, curve in zip(values, curves, strict=True)
-        ]  # fmt: skip
-    rows = []
-    for name, gamma, reg in CURVES:
-        factor = 2.0 if name == "ridge" else 1.0
+def grids(kind, pairs, small):
+    """Return the grids of the curves (all pairs), and those of accuracies and slopes (the first pair)."""
+    gammas = list(GAMMAS[::4] if small else GAMMAS)
+    base = study.settings(kind) | {"trigger": study.patches(kind)}
+    curves = base | {"data": pairs, "fraction": [0.1] if small else [0.01, 0.1, 0.2], "beta": list(BETA)}
+    wanted = {}
+    for name, gamma in dict.fromkeys((name, gamma) for name, gamma, _ in CURVES):
+        keys = curves | {
+            "learner": name,
+            "reg": [r / FACTOR.get(name, 1.0) for n, g, r in CURVES if (n, g) == (name, gamma)],
+        }
         # released curves of the linear SVM penalise the intercept (LinearSVC); their slopes do not (libsvm)
-        extra = {"penalize_intercept": True} if name == "linear_svm" else {}
-        learner = study.learner_of({"learner": name, "gamma": gamma}, **extra)
-        curve = lc.learning_curve(learner, problem, BETA, reg=reg / factor)
-        rows += [
-            {
-                "learner": name, "gamma": gamma, "lambda": reg, "beta": beta,
-                "loss_triggered": factor * lt, "loss_clean": factor * lc_, "rho": rho, "nu": nu,
-            }
-            for beta, lt, lc_, rho, nu in zip(
-                curve.beta.tolist(), curve.loss_triggered.tolist(), curve.loss_clean.tolist(), curve.rho.tolist(),
-                curve.nu.tolist(), strict=True,
-            )
-        ]  # fmt: skip
-    return rows
+        keys |= {"penalize_intercept": True} if name == "linear_svm" else {"gamma": gamma} if gamma else {}
+        wanted["-".join(map(str, ("curve", name, *([gamma] if gamma else []))))] = keys
+    runs = base | {"data": pairs[0], "fraction": 0.1, "beta": [0.0, 1.0]}
+    linear, kernel = (study.settings(kind, study.SEEDS[: 1 if small else n]) for n in (None, 2))  # kernels: two of five
+    for name in study.LINEAR:
+        reg = [1 / (FACTOR.get(name, 1.0) * c) for c in C_LINEAR]
+        wanted[f"accuracy-{name}"] = runs | linear | {"learner": name, "reg": reg}
+    rbf = {"learner": "rbf_svm", "gamma": gammas, "reg": [1 / c for c in C_RBF]}
+    return wanted | {"accuracy-rbf_svm": runs | kernel | rbf}
 
 
-def clean_cells(pair, small):
-    """Return the learners whose published clean accuracy is that of a model of all 1500 clean samples."""
-    known = [(n, None) for n in ("linear_svm", "logistic", "ridge")] + [("rbf_svm", g) for g in GAMMAS]
-    return [{"what": "clean", "pair": pair, "learner": n, "gamma": g} for n, g in (known[:3] if small else known)]
+def released(table):
+    """Return curves and runs in the units of the released files: their lambda, C and loss."""
+    factor = table.learner.map(lambda name: FACTOR.get(name, 1.0))
+    curve = table[table.grid.str.startswith("curve")]
+    curve = curve.assign(**{"lambda": (curve.reg * factor).round(10)})
+    for name in ("loss_triggered", "loss_clean"):
+        curve[name] *= factor
+    runs = study.ends(table[table.grid.str.startswith("accuracy")])
+    runs = runs.rename(columns={"accuracy_clean": "accuracy_clean_0", "accuracy_clean_1": "accuracy_clean"})
+    runs["slope"] *= factor
+    return curve, runs.assign(C=1 / (factor * runs.reg))
 
 
-def measure_clean(cell):
-    data = study.load(cell["pair"])
-    problem = lc.poison(data, lc.RandomPatch(size=2, draw="paper"), 0.0, draw="paper")
-    values = C_RBF if cell["learner"] == "rbf_svm" else C_LINEAR
-    factor = 2.0 if cell["learner"] == "ridge" else 1.0
-    curves = lc.learning_curve(study.learner_of(cell), problem, [0.0], reg=[1 / (factor * c) for c in values])
-    return [{"C": c, "accuracy_all": float(v.accuracy_clean[0])} for c, v in zip(values, curves, strict=True)]
+def clean_accuracies(pair, small):
+    """Return the clean accuracy of models of all 1500 clean samples, as the released runs have it."""
+    patch = lc.RandomPatch(size=2, draw="paper")
+    kind, name = pair.split(":")
+    digits = map(int, name.split("-"))
+    data = lc.load_digits_pair(*digits) if kind == "digits" else lc.load_mnist_pair(*digits, draw="paper")
+    problem = lc.poison(data, patch, 0.0, draw="paper")
+    rows = []
+    for learner in study.LINEAR if small else (*study.LINEAR, "rbf_svm"):
+        values, factor = C_RBF if learner == "rbf_svm" else C_LINEAR, FACTOR.get(learner, 1.0)
+        for gamma in GAMMAS if learner == "rbf_svm" else [None]:
+            reg = [1 / (factor * c) for c in values]
+            curves = lc.learning_curve(study.learner_of(learner, gamma), problem, [0.0], reg=reg)
+            rows += [
+                {"learner": learner, "gamma": gamma, "C": c, "accuracy_all": float(curve.accuracy_clean[0])}
+                for c, curve in zip(values, curves, strict=True)
+            ]
+    return pd.DataFrame(rows)
 
 
 # %% Beside the published files
-def compare(table, clean):
+def compare(curves, runs, clean):
     """One row a group of published numbers: how many, and how far ours are."""
     folder, names = study.reference_folder(), {"svm": "linear_svm", "svm-rbf": "rbf_svm"}
-    ours = table[table.pair == "mnist:7-1"]
+    ours, runs = curves[curves.pair == "mnist:7-1"], runs[runs.pair == "mnist:7-1"]
     rows = []
 
     def add(source, learner, quantity, published, mine, tolerance, relative=False):
@@ -119,7 +113,7 @@ def compare(table, clean):
     released = pd.read_csv(folder / "slopes_mnist_7-1.csv").replace({"learner": names})
     released["trigger"] = "patch-" + released.trigger.str[-1]
     released = _keyed(released)
-    mine, clean = (_keyed(frame) for frame in (ours[ours.what == "accuracy"], clean))
+    mine, clean = (_keyed(frame) for frame in (runs, clean))
     mine = mine.merge(clean[["learner", "key", "accuracy_all"]], on=["learner", "key"])
     joined = released.merge(mine, on=["learner", "trigger", "seed", "key"], suffixes=("_published", ""))
     for learner, group in joined.groupby("learner"):
@@ -129,10 +123,10 @@ def compare(table, clean):
     for learner, group in means.groupby("learner"):
         add("mean over seeds", learner, "bk", group.bk_acc, group.bk, 0.0021)
         add("mean over seeds", learner, "accuracy_all", group.clf_acc, group.accuracy_all, 0.0021)
-    curves = pd.read_csv(folder / "curves_mnist_7-1_6x6.csv").replace({"learner": names})
+    theirs = pd.read_csv(folder / "curves_mnist_7-1_6x6.csv").replace({"learner": names})
     keys = ["learner", "gamma", "lambda", "fraction", "beta"]
-    mine = ours[(ours.what == "curve") & (ours.trigger == "patch-6")].astype({"gamma": float})
-    both = curves.rename(columns={"p": "fraction"}).merge(mine, on=keys)
+    mine = ours[ours.trigger == "patch-6"]
+    both = theirs.rename(columns={"p": "fraction"}).merge(mine, on=keys)
     for learner, group in both.groupby("learner"):
         add(
             "released curves 6x6",
@@ -144,13 +138,11 @@ def compare(table, clean):
             True,
         )
         add("released curves 6x6", learner, "loss_clean", group.loss_clean_test, group.loss_clean, 1e-3, True)
-    one = ours[(ours.what == "accuracy") & (ours.trigger == "patch-3") & (ours.seed == 1)]
+    one = runs[(runs.trigger == "patch-3") & (runs.seed == 1)]
     for learner, slopes in INDEPENDENT_SLOPES.items():
         at = one[one.learner == learner].set_index(one[one.learner == learner].C.map(lambda c: f"{c:.4g}")).slope
         add("independent slopes", learner, "slope", slopes, [at[f"{c:.4g}"] for c in C_SLOPES], 1e-5, True)
-    three = ours[
-        (ours.what == "curve") & (ours.trigger == "patch-3") & (ours.fraction == 0.1) & (ours["lambda"] == 0.01)
-    ]
+    three = ours[(ours.trigger == "patch-3") & (ours.fraction == 0.1) & (ours["lambda"] == 0.01)]
     found = [
         float(three[(three.gamma == g) & (three.beta == b)][what].iloc[0]) for g, what, b, _ in INDEPENDENT_DEVIATION
     ]
@@ -195,17 +187,16 @@ def released_slopes(joined):
 
 
 # %% Run, tables, finding
+COLUMNS = ["pair", "trigger", "fraction", "learner", "gamma", "lambda", "beta", "loss_triggered", "loss_clean"]
+
 if __name__ == "__main__":
     options = study.arguments(QUESTION, "00")
-    table = study.run(cells(options.pairs, options.small), measure, options.out, options.n_jobs)
     kind = study.kind_of(options.pairs[0])
-    clean = study.run(clean_cells(options.pairs[0], options.small), measure_clean, options.out, options.n_jobs)
-    curves = table[table.what == "curve"].drop(
-        columns=["what", "seed", "C", "accuracy_clean_0", "accuracy_clean", "bk", "slope"]
-    )
-    study.write_table(curves, options.tables, f"released_curves_{kind}")
+    curves, runs = released(study.grids(options, grids(kind, options.pairs, options.small)))
+    clean = clean_accuracies(options.pairs[0], options.small)
+    study.write_table(curves[[*COLUMNS, "rho", "nu", "status"]], options.tables, f"released_curves_{kind}")
     if "mnist:7-1" in options.pairs and (study.reference_folder() / "slopes_mnist_7-1.csv").exists():
-        compared, joined, means = compare(table, clean)
+        compared, joined, means = compare(curves, runs, clean)
         study.write_table(compared, options.tables, "published", digits=4)
         means["C"] = means.key.str.removesuffix("nan").where(means.learner != "rbf_svm", "").astype(str)
         linear = means[means.learner != "rbf_svm"].drop(columns="key").astype({"C": float})
@@ -215,3 +206,4 @@ if __name__ == "__main__":
         print(
             f"{(compared.share_within == 1).sum()} of {len(compared)} groups of published numbers lie within tolerance."
         )
+    study.finish(options)

@@ -5,76 +5,88 @@ import numpy as np
 import pandas as pd
 import study
 
-import learningcurves as lc
 from learningcurves.analysis import rank_correlation, rank_predictors, shortcut_slopes
+from learningcurves.grid.tasks import curves_of, record
 
 QUESTION = __doc__
-C = tuple(np.geomspace(1e-4, 1e3, 10).tolist())
+C = [float(c) for c in np.geomspace(1e-4, 1e3, 10)]
+BETA = [0.0, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0]  # for the area, dense where the curve is steep
 MEASURES = ("minus_slope", "theta", "per_unit_weight", "relative", "area", "half_beta", "breakpoint")
 VARIES = 0.1  # cells in which BK varies by more than this over seeds and triggers have something to predict
 
 
-# %% Cells: five seeds, ten C, every learner
-def cells(pairs, small=False):
-    rows = []
-    for pair in pairs:
-        kind = study.kind_of(pair)
-        triggers = [f"patch-{size}" for size in study.PATCHES[kind]]
-        triggers += ["invisible-10"] if kind in ("cifar10", "digits") else []
-        rows += [
-            {"pair": pair, "trigger": trigger, "learner": name, "gamma": gamma, "fraction": 0.1, "seed": seed}
-            for trigger in triggers
-            for seed in study.SEEDS[: 2 if small else 3 if kind == "cifar10" else None]
-            for name, gamma in study.learners(pair, rbf=trigger == triggers[0])  # kernels with the small patch only
-        ]
-    return rows
+# %% Grids: five seeds, ten C, every learner
+def grids(kind, pairs, seeds):
+    """Whole curves with the first patch, both ends of the curve with the other triggers (linear learners)."""
+    base = study.settings(kind, seeds) | {"data": pairs, "fraction": 0.1}
+    first, *more = study.PATCHES[kind]
+    others = [study.patches(kind, more)] * bool(more) + [study.INVISIBLE] * (kind != "mnist")
+    # ridge has alpha = 1 / (2C), the paper's scaling of its loss
+    learners = {
+        "linear": {"learner": ["linear_svm", "logistic"], "reg": [1 / c for c in C]},
+        "ridge": {"learner": "ridge", "reg": [0.5 / c for c in C]},
+        "rbf": {"learner": "rbf_svm", "gamma": list(study.GAMMAS[kind]), "reg": [1 / c for c in C]},
+    }
+    whole = base | {"trigger": study.patches(kind, [first]), "beta": BETA}
+    wanted = {f"{kind}-{name}": whole | keys for name, keys in learners.items()}
+    if others:
+        two = base | {"trigger": others, "beta": [0.0, 1.0]}
+        wanted |= {f"{kind}-{name}-ends": two | learners[name] for name in ("linear", "ridge")}
+    return wanted
 
 
-def measure(cell):
-    """Slope and outcome at every C. Ridge has alpha = 1 / (2C), the paper's scaling of its loss."""
-    problem = study.problem_of(cell)
-    factor = 0.5 if cell["learner"] == "ridge" else 1.0
-    small_patch = cell["trigger"] == f"patch-{study.PATCHES[study.kind_of(cell['pair'])][0]}"
-    beta = study.NEAR_ZERO if small_patch else [0.0, 1.0]
-    curves = lc.learning_curve(study.learner_of(cell), problem, beta, reg=[factor / c for c in C])
-    rows = []
-    for c, curve in zip(C, curves, strict=True):
-        slope, loss = float(curve.slope[0]), float(curve.loss_triggered[0])
-        row = {
-            "C": c,
-            "reg": curve.reg,
-            "slope": slope,
-            "theta": -2.0 / np.pi * np.arctan(slope),
-            "per_unit_weight": -curve.reg * slope,
-            "relative": -slope / loss,
-            "breakpoint": float(curve.path.breakpoint[0]),
-            "loss_0": loss,
-            "loss_1": float(curve.loss_triggered[-1]),
-            "bk_floor": curve.bk_floor,
-            "bk": float(curve.bk[-1]),
-            "accuracy_clean_0": float(curve.accuracy_clean[0]),
-            "accuracy_clean": float(curve.accuracy_clean[-1]),
-            "bound": float(curve.bound.max()),
-        }
-        if small_patch:
-            row |= {"area": curve.area / loss, "half_beta": half_beta(curve)}
-        if cell["pair"] in ("mnist:7-1", "digits:7-1") and "patch" in cell["trigger"] and cell["gamma"] is None:
-            row |= {f"wrong_{name}": value for name, value in shortcut_slopes(curve).items()}
-        rows.append(row)
-    return rows
+def shortcut_grids(kind, pairs, seeds):
+    """The slope with each published shortcut, on the pair that the published slopes are of."""
+    pair = [p for p in pairs if p.endswith(":7-1")]
+    wanted = grids(kind, pair, seeds) if pair else {}
+    both = {"trigger": study.patches(kind), "beta": [0.0, 1.0]}
+    return {f"{name}-shortcuts": wanted[name] | both for name in (f"{kind}-linear", f"{kind}-ridge") if name in wanted}
+
+
+def measure_shortcuts(task):
+    """What the grid measures, and beside the slope at beta = 0 the wrong ones as ``wrong_...``."""
+    found = []
+    for cell, curve in zip(task.cells, curves_of(task), strict=True):
+        kept = record(cell, curve)
+        kept["rows"] |= {f"wrong_{name}": [value, np.nan] for name, value in shortcut_slopes(curve).items()}
+        found.append(kept)
+    return found
+
+
+def one_row_a_run(table):
+    """Return slope and outcome of every run; areas in units of the loss at beta = 0."""
+    runs = study.ends(table).rename(columns={"loss_triggered": "loss_0", "loss_triggered_1": "loss_1"})
+    runs = runs.rename(columns={"accuracy_clean": "accuracy_clean_0", "accuracy_clean_1": "accuracy_clean"})
+    factor = np.where(runs.learner == "ridge", 0.5, 1.0)
+    near = runs.grid.map(lambda g: not g.endswith(("-ends", "-shortcuts")))
+    halves = table.groupby(["grid", "cell"], sort=False).apply(half_beta, include_groups=False).rename("half_beta")
+    runs = runs.drop(columns="half_beta").join(halves, on=["grid", "cell"])
+    return runs.assign(
+        C=[C[int(np.argmin(np.abs(np.log(C) - np.log(c))))] for c in factor / runs.reg],
+        per_unit_weight=-runs.per_unit_weight,
+        area=(runs.area / runs.loss_0).where(near),
+        half_beta=runs.half_beta.where(near),
+    )
 
 
 def half_beta(curve):
-    """Return beta at half of the fall, by interpolation in log beta (the exact one is `curve.half_beta`)."""
-    loss = np.minimum.accumulate(curve.loss_triggered)
-    middle = 0.5 * (loss[0] + curve.loss_triggered[-1])
+    """Return beta at half of the fall, by interpolation in log beta (the exact one, `curve.half_beta`, costs more)."""
+    beta, loss = curve.beta.to_numpy(), np.minimum.accumulate(curve.loss_triggered.to_numpy())
+    middle = 0.5 * (loss[0] + curve.loss_triggered.iloc[-1])
     if not loss[-1] < loss[0]:
         return float("nan")
     after = int(np.argmax(loss <= middle))
-    if after == 1:  # between 0 and the first positive beta
-        return float(curve.beta[1] * (loss[0] - middle) / (loss[0] - loss[1]))
     share = (loss[after - 1] - middle) / (loss[after - 1] - loss[after])
-    return float(np.exp((1 - share) * np.log(curve.beta[after - 1]) + share * np.log(curve.beta[after])))
+    if after == 1:  # between 0 and the first positive beta
+        return float(beta[1] * share)
+    return float(np.exp((1 - share) * np.log(beta[after - 1]) + share * np.log(beta[after])))
+
+
+COLUMNS = [
+    "pair", "trigger", "learner", "gamma", "seed", "C", "reg", "slope", "theta", "per_unit_weight", "relative",
+    "breakpoint", "loss_0", "loss_1", "bk_floor", "bk", "accuracy_clean_0", "accuracy_clean", "bound", "area",
+    "half_beta", "status",
+]  # fmt: skip
 
 
 def means_over_seeds(table):
@@ -110,8 +122,7 @@ def shortcuts(table):
     """Return what each published shortcut does to the slope: its ratio to the right one, and what it still predicts."""
     rows = []
     names = [c for c in table.columns if c.startswith("wrong_")]
-    patch = table[table.trigger.str.startswith("patch") & (table.learner != "rbf_svm")]
-    for pair, group in patch[patch["wrong_exact"].notna()].groupby("pair", sort=False) if names else ():
+    for pair, group in table.groupby("pair", sort=False):
         for name in names:
             # a shortcut that does not apply to a learner leaves that learner's slope as it is
             value = group[name].fillna(group["wrong_exact"])
@@ -151,14 +162,15 @@ def finding(related):
 # %% Run, tables, finding
 if __name__ == "__main__":
     options = study.arguments(QUESTION, "02", data=("mnist", "cifar10"))
-    table = study.run(cells(options.pairs, options.small), measure, options.out, options.n_jobs)
-    for kind in study.kinds(options.pairs):
-        part = table[table.pair.map(study.kind_of) == kind].dropna(axis=1, how="all")
-        kept = [c for c in part.columns if not c.startswith("wrong_")]
-        study.write_table(part[kept].drop(columns=["fraction"]), options.tables, f"slopes_{kind}")
-        study.write_table(means_over_seeds(part.assign(gamma=part.get("gamma"))), options.tables, f"means_{kind}")
-        related = relations(part.assign(gamma=part.get("gamma")))
+    seeds = study.SEEDS[: 2 if options.small else options.seeds]
+    for kind, pairs in study.by_kind(options.pairs).items():
+        runs = one_row_a_run(study.grids(options, grids(kind, pairs, seeds)))
+        study.write_table(runs[COLUMNS].dropna(axis=1, how="all"), options.tables, f"slopes_{kind}")
+        study.write_table(means_over_seeds(runs), options.tables, f"means_{kind}")
+        related = relations(runs)
         study.write_table(related, options.tables, f"relations_{kind}", digits=4)
-        if len(wrong := shortcuts(part)):
+        if wanted := shortcut_grids(kind, pairs, seeds):
+            wrong = shortcuts(one_row_a_run(study.grids(options, wanted, measure_shortcuts)))
             study.write_table(wrong, options.tables, f"shortcuts_{kind}", digits=4)
         print(kind, finding(related))
+    study.finish(options)

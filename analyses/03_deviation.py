@@ -8,38 +8,22 @@ import study
 import learningcurves as lc
 
 QUESTION = __doc__
-REG = (0.01, 1.0, 100.0)
-REG_RBF = (0.01, 0.1, 1.0)
-BETA = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.29, 0.54, 0.81, 1.0)
+REG = [0.01, 1.0, 100.0]
+REG_RBF = [0.01, 0.1, 1.0]
+BETA = [0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.29, 0.54, 0.81, 1.0]
 LEARNED = 0.9  # BK from which the backdoor counts as learned
 
 
-# %% Cells
-def gammas(pair):
-    low, high = study.GAMMAS[study.kind_of(pair)]
-    return tuple(np.geomspace(low, high, 3).tolist())
-
-
-def cells(pairs, small=False):
-    return [
-        {"pair": pair, "trigger": f"patch-{size}", "learner": name, "gamma": gamma, "fraction": 0.1, "seed": seed}
-        for pair in pairs
-        for size in study.PATCHES[study.kind_of(pair)][:1]
-        for seed in study.SEEDS[: 1 if small else 3]
-        for name, gamma in [*study.learners(pair, rbf=False), *(("rbf_svm", g) for g in gammas(pair))]
-    ]
-
-
-def measure(cell):
-    problem = study.problem_of(cell)
-    reg = REG_RBF if cell["learner"] == "rbf_svm" else REG
-    rows = []
-    for curve in lc.learning_curve(study.learner_of(cell), problem, BETA, reg=reg):
-        frame = curve.to_frame()[["beta", "rho", "nu", "bk", "accuracy_clean"]].assign(
-            reg=curve.reg, rho_relative=lc.parameter_deviation(curve).rho_relative
-        )
-        rows += frame.to_dict("records")
-    return rows
+# %% Grids
+def grids(kind, pairs, small=False):
+    low, high = study.GAMMAS[kind]
+    base = study.settings(kind, study.SEEDS[: 1 if small else 3])
+    base |= {"data": pairs, "fraction": 0.1, "beta": BETA, "trigger": study.patches(kind, study.PATCHES[kind][:1])}
+    gammas = [float(g) for g in np.geomspace(low, high, 3)]
+    return {
+        f"{kind}-linear": base | {"learner": list(study.LINEAR), "reg": REG},
+        f"{kind}-rbf": base | {"learner": "rbf_svm", "gamma": gammas, "reg": REG_RBF},
+    }
 
 
 # %% The error behind the published RBF paths: weights of zero shift scikit-learn's support indices
@@ -48,7 +32,7 @@ def zero_weights(pair, seed=999):
     from sklearn.svm import SVC
 
     size = study.PATCHES[study.kind_of(pair)][0]
-    problem = study.problem_of({"pair": pair, "trigger": f"patch-{size}", "fraction": 0.1, "seed": seed})
+    problem = study.problem_of(pair, f"patch-{size}", seed=seed)
     n = problem.n_clean + problem.n_backdoor
     chosen = np.array(problem.provenance["indices"])
     place = np.concatenate([np.setdiff1d(np.arange(n), chosen), chosen])  # poisoned samples where the clean ones were
@@ -105,15 +89,17 @@ def finding(grown):
 # %% Run, tables, finding
 if __name__ == "__main__":
     options = study.arguments(QUESTION, "03", data=("mnist", "cifar10"))
-    table = study.run(cells(options.pairs, options.small), measure, options.out, options.n_jobs)
-    for kind in study.kinds(options.pairs):
-        part = table[table.pair.map(study.kind_of) == kind]
+    for kind, pairs in study.by_kind(options.pairs).items():
+        table = study.grids(options, grids(kind, pairs, options.small))
+        at_0 = table[table.beta == 0].set_index(["grid", "cell"]).rho.rename("rho_0")
+        table = table.join(at_0, on=["grid", "cell"])
+        table["rho_relative"] = table.rho / table.rho_0
         keys = ["pair", "trigger", "learner", "gamma", "reg", "beta"]
-        middle = part.groupby(keys, dropna=False, sort=False)[["rho", "rho_relative", "nu", "bk"]].median()
+        middle = table.groupby(keys, dropna=False, sort=False)[["rho", "rho_relative", "nu", "bk"]].median()
         study.write_table(middle.reset_index(), options.tables, f"deviation_{kind}")
-        grown = growth(part)
+        grown = growth(table)
         study.write_table(grown, options.tables, f"growth_{kind}", digits=4)
-        pairs = [p for p in options.pairs if study.kind_of(p) == kind]
         shifted = pd.DataFrame([row for pair in pairs for row in zero_weights(pair)])
         study.write_table(shifted, options.tables, f"zero_weights_{kind}")
         print(kind, finding(grown))
+    study.finish(options)

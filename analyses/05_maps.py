@@ -6,55 +6,52 @@ import pandas as pd
 import study
 
 import learningcurves as lc
+from learningcurves.grid.problems import problem_of
+from learningcurves.grid.tasks import make_learner
 
 QUESTION = __doc__
-REG = tuple(np.geomspace(1e-3, 1e4, 15).tolist())
-REG_RBF = tuple(np.geomspace(1e-3, 1e2, 11).tolist())
-FRACTIONS = (0.02, 0.05, 0.1, 0.2)
+REG = [float(r) for r in np.geomspace(1e-3, 1e4, 15)]
+REG_RBF = [float(r) for r in np.geomspace(1e-3, 1e2, 11)]
+FRACTIONS = [0.02, 0.05, 0.1, 0.2]
+N_SEEDS = 2  # of the region's stability; the maps have one seed
 
 
-# %% Cells: maps at one seed, the region at p = 0.1 for more seeds and triggers
-def cells(pairs, small=False):
-    rows = []
-    for pair in pairs:
-        kind = study.kind_of(pair)
-        sizes, (low, high) = study.PATCHES[kind], study.GAMMAS[kind]
-        base = {"pair": pair, "trigger": f"patch-{sizes[0]}", "fraction": 0.1, "seed": 999, "gamma": None}
-        linear = ("linear_svm", "logistic", "ridge")
-        rows += [
-            base | {"map": "fraction", "learner": name, "gamma": gamma, "fraction": p}
-            for name, gamma in study.learners(pair, rbf=False)
-            for p in FRACTIONS
-        ]
-        gammas = np.geomspace(low, high * 10, 5).tolist()
-        rows += [base | {"map": "gamma", "learner": "rbf_svm", "gamma": g} for g in gammas]
-        rows += [
-            base | {"map": "stability", "learner": name, "trigger": f"patch-{size}", "seed": seed}
-            for name in linear
-            for size in sizes
-            for seed in study.SEEDS[:2]
-        ]
-    return sorted(rows, key=lambda cell: cell["map"] != "stability")  # all pairs' regions before the first map
+# %% Grids: maps at one seed, the region at p = 0.1 for more seeds and triggers
+def grids(kind, pairs, small=False):
+    low, high = study.GAMMAS[kind]
+    first = {"trigger": study.patches(kind, study.PATCHES[kind][:1])}
+    base = study.settings(kind) | {"data": pairs, "beta": [0.0, 1.0]}
+    linear = {"learner": list(study.LINEAR), "reg": REG}
+    gammas = [float(g) for g in np.geomspace(low, high * 10, 5)]
+    seeds = study.settings(kind, study.SEEDS[:N_SEEDS])
+    return {
+        f"{kind}-stability": base | linear | seeds | {"trigger": study.patches(kind), "fraction": 0.1},
+        f"{kind}-fraction": base | linear | first | {"fraction": FRACTIONS},
+        f"{kind}-gamma": base | first | {"fraction": 0.1, "learner": "rbf_svm", "gamma": gammas, "reg": REG_RBF},
+    }
 
 
-def measure(cell):
-    """Scores at beta = 1 along lambda, and the safe region with its ends bisected on exact solves."""
-    grid = REG_RBF if cell["learner"] == "rbf_svm" else REG
-    region = lc.safe_region(study.learner_of(cell), study.problem_of(cell), reg=grid)
-    low = min((a for a, _ in region.intervals), default=None)
-    high = max((b for _, b in region.intervals), default=None)
+def measure_region(task):
+    """Scores at beta = 1 along lambda, and the safe region of these lambda with its ends bisected on exact solves."""
+    reg = [cell["reg"] for cell in task.cells]
+    region = lc.safe_region(make_learner(task.cells[0]), problem_of(task.cells[0], task.places), reg=reg)
+    low = min((a for a, _ in region.intervals), default=float("nan"))
+    high = max((b for _, b in region.intervals), default=float("nan"))
     facts = {"n_intervals": len(region.intervals), "safe_low": low, "safe_high": high, "best": region.best}
-    kept = region.table[np.isin(region.table.reg, grid)]
-    return [
-        {**row, **facts}
-        for row in kept[["reg", "bk", "bk_floor", "accuracy_clean", "slope", "safe"]].to_dict("records")
-    ]
+    by_reg = region.table.set_index("reg")
+    found = []
+    for value in reg:
+        row = by_reg.loc[value]
+        scores = {"beta": 1.0, "bk": row.bk, "accuracy_clean": row.accuracy_clean, "slope_at_0": row.slope}
+        rows = {name: [float(v)] for name, v in {**scores, "safe": row.safe, **facts}.items()}
+        found.append({"facts": {"bk_floor": float(row.bk_floor)}, "rows": rows})
+    return found
 
 
 # %% Is the region stable?
 def regions(table):
     """Return one row a cell: the hull of the safe lambda at p = 0.1 (linear learners)."""
-    part = table[table["map"] == "stability"]
+    part = table[table["map"] == "stability"].astype({"n_intervals": int})
     keys = ["pair", "learner", "trigger", "seed"]
     return part.drop_duplicates(keys)[[*keys, "n_intervals", "safe_low", "safe_high", "best"]]
 
@@ -98,16 +95,22 @@ def finding(score):
 
 
 # %% Run, tables, finding
+COLUMNS = [
+    "pair", "trigger", "fraction", "gamma", "map", "learner", "reg", "bk", "bk_floor", "accuracy_clean", "slope_at_0",
+    "safe", "n_intervals", "safe_low", "safe_high", "best",
+]  # fmt: skip
+
 if __name__ == "__main__":
     options = study.arguments(QUESTION, "05", data=("mnist", "cifar10"))
-    table = study.run(cells(options.pairs, options.small), measure, options.out, options.n_jobs)
-    for kind in study.kinds(options.pairs):
-        part = table[table.pair.map(study.kind_of) == kind]
-        study.write_table(
-            part[part["map"] != "stability"].drop(columns=["seed", "status"]), options.tables, f"maps_{kind}", digits=4
+    for kind, pairs in study.by_kind(options.pairs).items():
+        table = study.grids(options, grids(kind, pairs, options.small), measure_region)
+        table = table[table.status == "ok"].assign(
+            map=table.grid.str.split("-").str[1], safe=lambda f: f.safe.astype(bool)
         )
-        found = regions(part)
+        study.write_table(table[table["map"] != "stability"][COLUMNS], options.tables, f"maps_{kind}", digits=4)
+        found = regions(table)
         study.write_table(found, options.tables, f"regions_{kind}", digits=4)
         score = stability(found)
         study.write_table(score, options.tables, f"stability_{kind}", digits=3)
         print(kind, finding(score))
+    study.finish(options)

@@ -1,105 +1,76 @@
 """How do slope and backdoor accuracy change with the trigger, the amount of data, its dimension and the number of classes?"""
 
 # %% Question
-from functools import lru_cache
-
 import pandas as pd
 import study
 
-import learningcurves as lc
 from learningcurves.analysis import rank_correlation
 
 QUESTION = __doc__
-REG = (0.1, 1.0, 10.0)
+REG = [0.1, 1.0, 10.0]
 REPEATS = {"size": 5, "shape": 5}  # the other axes have three
 VALUES = {
-    "size": (1, 2, 3, 4, 6, 8),
-    "shape": ("random per class", "random", "white square", "BadNets", "four corners"),
-    "strength": (0.1, 0.25, 0.5, 1.0),
-    "n_train": (200, 500, 1500, 3000),
-    "side": (7, 14, 28),
-    "classes": (2, 3, 5, 10),
+    "size": [1, 2, 3, 4, 6, 8],
+    "shape": ["random per class", "random", "white square", "BadNets", "four corners"],
+    "strength": [0.1, 0.25, 0.5, 1.0],
+    "n_train": [200, 500, 1500, 3000],
+    "side": [7, 14, 28],
+    "classes": [2, 3, 5, 10],
 }
-SMALL = {"size": (1, 2, 4), "shape": VALUES["shape"], "strength": (0.25, 1.0), "n_train": (100, 200), "classes": (2, 5)}
-LEARNERS = ("linear_svm", "logistic", "ridge")
+SMALL = {"size": [1, 2, 4], "shape": VALUES["shape"], "strength": [0.25, 1.0], "n_train": [100, 200], "classes": [2, 5]}
+ORDER = (7, 1, 3, 0, 5, 2, 4, 6, 8, 9)  # digits, so that two classes are the pair 7-1
 
 
-# %% Cells: one axis moves, the others stay at a 3x3 random patch, p = 0.1, n = 1500, two classes
-def cells(small, data):
-    rows = []
+# %% Grids: one axis moves, the others stay at a random patch for each class, p = 0.1, two classes
+def grids(small):
+    """Return {axis:value: grid}; an axis that the grid file knows would be one grid, but others move with most."""
+    kind, size = ("digits", 2) if small else ("mnist", 3)
+    base = {"learner": list(study.LINEAR), "reg": REG, "beta": [0.0, 1.0], "half_beta": False, "fraction": 0.1}
+    if not small:
+        base |= {"n_train": 1500, "n_test": 500}
+    wanted = {}
     for axis, values in (SMALL if small else VALUES).items():
         for value in values:
-            for name in ("softmax",) if axis == "classes" else LEARNERS:
-                rows += [
-                    {"data": data, "axis": axis, "value": value, "learner": name, "repeat": r}
-                    for r in range(2 if small else REPEATS.get(axis, 3))
-                ]
-    return rows
+            keys = base | {"data": f"{kind}:7-1", "repeat": 2 if small else REPEATS.get(axis, 3)}
+            keys["trigger"] = trigger_of(axis, value, size)
+            if axis == "n_train":
+                keys["n_train"] = value
+            elif axis == "side":
+                keys["image_size"] = value
+            elif axis == "classes":
+                keys |= {"data": f"{kind}:" + "-".join(map(str, ORDER[:value])), "learner": "softmax"}
+                keys |= {} if small else {"image_size": 14, "n_test": min(250 * value, 1000)}
+            wanted[f"{axis}-{value}".replace(" ", "_")] = keys
+    return wanted
 
 
-@lru_cache(maxsize=4)
-def dataset(name, classes, n_train, side, repeat):
-    if name == "digits":
-        return lc.load_digits_classes(classes, n_train=n_train, seed=repeat)
-    data = lc.load_mnist(classes, n_train=n_train, n_test=min(250 * len(classes), 1000), seed=repeat)
-    return data if side == 28 else resized(data, side)
-
-
-def resized(data, side):
-    """Return the images at another side: means of blocks when smaller, repeated pixels when larger."""
-    shape = (1, side, side)
-
-    def change(X):
-        images = X.reshape(-1, 28, 28)
-        if side < 28:
-            k = 28 // side
-            return images.reshape(-1, side, k, side, k).mean(axis=(2, 4))
-        k = side // 28
-        return images.repeat(k, axis=1).repeat(k, axis=2)
-
-    return lc.Dataset(
-        change(data.X_train).reshape(len(data.y_train), -1), data.y_train,
-        change(data.X_test).reshape(len(data.y_test), -1), data.y_test,
-        image_shape=shape, value_range=(0.0, 1.0), class_names=data.class_names, name=data.name,
-    )  # fmt: skip
-
-
-def trigger_of(axis, value, repeat, side):
-    size = 4 * side // 28 if axis == "side" else value if axis == "size" else 2 if side == 8 else 3
+def trigger_of(axis, value, size):
+    patch = {"kind": "random_patch", "size": size}
     if axis == "shape":
         return {
-            "random per class": lc.RandomPatch(size=size, seed=repeat),
-            "random": lc.RandomPatch(size=size, per_class=False, seed=repeat),
-            "white square": lc.SolidPatch(size=size),
-            "BadNets": lc.badnets_patch(),
-            "four corners": lc.Checkerboard(),
+            "random per class": patch,
+            "random": patch | {"per_class": False},
+            "white square": {"kind": "solid_patch", "size": size},
+            "BadNets": {"kind": "badnets"},
+            "four corners": {"kind": "checkerboard"},
         }[value]
+    if axis == "size":
+        return patch | {"size": value}
+    if axis == "side":
+        return patch | {"size": 4 * value // 28}  # the same share of the image
     if axis == "strength":
-        return lc.SolidPatch(size=size, alpha=float(value))
+        return {"kind": "solid_patch", "size": size, "alpha": float(value)}
     # several classes share one patch: with a patch of its own a class would be told by its patch alone
-    return lc.RandomPatch(size=size, per_class=axis != "classes", seed=repeat)
+    return patch | {"per_class": axis != "classes"}
 
 
-def measure(cell):
-    small, axis, value = cell["data"] == "digits", cell["axis"], cell["value"]
-    base = (7, 1, 3, 0, 5, 2, 4, 6, 8, 9)
-    classes = base[: value if axis == "classes" else 2]
-    n_train = value if axis == "n_train" else None if small else 1500
-    side = 8 if small else value if axis == "side" else 14 if axis == "classes" else 28
-    data = dataset(cell["data"], classes, n_train, side, cell["repeat"])
-    trigger = trigger_of(axis, value, cell["repeat"], side)
-    problem = lc.poison(data, trigger, 0.1, seed=cell["repeat"])
-    learner = lc.Softmax() if cell["learner"] == "softmax" else study.learner_of(cell)
-    rows = []
-    for curve in lc.learning_curve(learner, problem, [0.0, 1.0], reg=REG):
-        rows.append(
-            {
-                "reg": curve.reg, "slope": float(curve.slope[0]),
-                "relative": float(-curve.slope[0] / curve.loss_triggered[0]), "bk": float(curve.bk[1]),
-                "bk_floor": curve.bk_floor, "accuracy_clean": float(curve.accuracy_clean[1]),
-            }
-        )  # fmt: skip
-    return rows
+def runs(table):
+    """Return one row a run, with its axis and the value on it."""
+    axis, value = (table.grid.str.split("-", n=1).str[i] for i in (0, 1))
+    found = study.ends(table.assign(axis=axis, value=value.str.replace("_", " ")))
+    found = found.rename(columns={"accuracy_clean_1": "accuracy_clean", "accuracy_clean": "accuracy_clean_0"})
+    columns = ["axis", "value", "learner", "repeat", "reg", "slope", "relative", "bk", "bk_floor", "accuracy_clean"]
+    return found[[*columns, "status"]]
 
 
 # %% One sentence an axis
@@ -140,13 +111,13 @@ def sentence(axis, group, found):
 # %% Run, tables, finding
 if __name__ == "__main__":
     options = study.arguments(QUESTION, "06")
-    kind = study.kind_of(options.pairs[0])
-    table = study.run(cells(options.small, kind), measure, options.out, options.n_jobs)
-    table["value"] = table.value.astype(str)
+    kind = "digits" if options.small else "mnist"
+    table = runs(study.grids(options, grids(options.small)))
     order = list(dict.fromkeys(table.axis))
-    study.write_table(table.drop(columns=["data", "status"]), options.tables, f"beyond_{kind}")
-    found = directions(table)
+    study.write_table(table, options.tables, f"beyond_{kind}")
+    found = directions(table[table.status == "ok"])
     study.write_table(found, options.tables, f"directions_{kind}", digits=3)
     said = pd.DataFrame([{"axis": a, "sentence": sentence(a, table[table.axis == a], found)} for a in order])
     study.write_table(said, options.tables, f"sentences_{kind}")
     print("\n".join(said.sentence))
+    study.finish(options)

@@ -1,7 +1,7 @@
-"""What the analyses share: data and triggers by name, learners, one cell after the other, tables.
+"""What the analyses share: options, pairs and triggers of the study, grids run into one table, tables on disk.
 
-An analysis is a list of cells (plain dictionaries) and a function `measure(cell)` that returns rows. A finished cell is
-a file in the output folder, so that an interrupted study goes on where it stopped.
+An analysis is one or more grids (dictionaries with the keys of a grid file), run by `learningcurves.run_grid` into
+folders of their own, so that an interrupted study goes on where it stopped; what it finds are small tables.
 """
 
 import argparse
@@ -10,18 +10,20 @@ import hashlib
 import inspect
 import json
 import os
-import platform
+import resource
 import sys
 import time
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
 
 import learningcurves as lc
 from learningcurves.errors import LearningCurvesError
+from learningcurves.grid import load_spec
+from learningcurves.grid.backends import unordered, workers
+from learningcurves.grid.problems import problem_of as grid_problem
+from learningcurves.grid.store import Store
+from learningcurves.grid.tasks import measure as measure_curves
 from learningcurves.storage import write_atomic
 
 HERE = Path(__file__).resolve().parent
@@ -30,13 +32,15 @@ SEEDS = (1, 10, 11, 100, 101)  # the paper's, for slopes; curves have 999
 PAIRS = {
     "mnist": ("mnist:7-1", "mnist:3-0", "mnist:5-2"),
     "cifar10": ("cifar10:airplane-frog", "cifar10:bird-dog", "cifar10:airplane-truck"),
+    "imagenette": ("imagenette:tench-garbage truck",),
     "digits": ("digits:7-1",),
 }
-PATCHES = {"mnist": (3, 6), "cifar10": (8,), "digits": (2,)}  # sides in pixels
-GAMMAS = {"mnist": (5e-4, 5e-3), "cifar10": (1e-4, 1e-3), "digits": (1e-2, 1e-1)}
-RUN = {"collect": False}  # set by the option --collect
-IMAGE_SIDE = 128  # CIFAR images are enlarged to this before the feature extractor
-NEAR_ZERO = (0.0, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0)  # beta where the whole curve is to be summed up
+PATCHES = {"mnist": (3, 6), "cifar10": (8, 16), "imagenette": (28,), "digits": (2,)}  # sides in pixels
+GAMMAS = {"mnist": (5e-4, 5e-3), "cifar10": (1e-4, 1e-3), "imagenette": (1e-4, 1e-3), "digits": (1e-2, 1e-1)}
+LINEAR = ("linear_svm", "logistic", "ridge")
+INVISIBLE = {"kind": "invisible", "strength": 10 / 255}
+IMAGE_SIDE = 128  # pictures are enlarged to this before the feature extractor
+RUN = {"collect": False, "started": time.perf_counter(), "cells": 0}
 
 
 # %% Command line
@@ -49,6 +53,9 @@ def arguments(question, number, *, data=("mnist",)):
     parser.add_argument("--out", type=Path, default=Path(f"results/{number}"), help="folder of the cells")
     parser.add_argument("--pairs", nargs="+", default=None, help="such as mnist:7-1, or a whole set: mnist, cifar10")
     parser.add_argument("--tables", type=Path, default=None, help="folder of the tables (default: OUT/tables)")
+    parser.add_argument(
+        "--seeds", type=int, default=len(SEEDS), help="repeats of analysis 02: the first of the paper's seeds"
+    )
     parser.add_argument("--n-jobs", type=int, default=1)
     parser.add_argument("--collect", action="store_true", help="measure nothing: tables of the cells that are there")
     options = parser.parse_args()
@@ -58,59 +65,102 @@ def arguments(question, number, *, data=("mnist",)):
     if options.small:
         options.out = options.out.with_name(options.out.name + "-small")
     options.tables = options.tables or options.out / "tables"
+    options.number = number
     print(question)
     return options
-
-
-# %% Data, triggers, learners
 
 
 def kind_of(pair):
     return pair.split(":")[0]
 
 
-@lru_cache(maxsize=2)
-def load(pair, n_train=None, draw="paper", seed=0, **size):
-    """Return the images of a pair named ``kind:a-b``."""
-    kind, classes = pair.split(":")
-    classes = classes.split("-")
-    if kind == "digits":
-        return lc.load_digits_pair(*map(int, classes), n_train=n_train, seed=seed)
-    extra = {"draw": draw} if draw == "paper" else {"draw": draw, "n_train": n_train or 1500, "n_test": 500}
-    if kind == "mnist":
-        return lc.load_mnist_pair(*map(int, classes), seed=seed, **extra)
-    return lc.load_cifar10_pair(*classes, seed=seed, **extra)
+def by_kind(pairs):
+    """Return {data set: its pairs}, in order."""
+    return {kind: [p for p in pairs if kind_of(p) == kind] for kind in dict.fromkeys(map(kind_of, pairs))}
 
 
-def trigger_of(cell):
-    """Return the trigger of a cell: ``patch-3`` is the paper's random patch, drawn from the cell's seed."""
-    name, _, value = cell["trigger"].partition("-")
-    if name == "patch":
-        return lc.RandomPatch(size=int(value), seed=cell["seed"], draw="paper")
-    if name == "invisible":
-        return lc.Invisible(strength=float(value) / 255)
-    raise ValueError(f"no trigger is named {cell['trigger']!r}")
+# %% Grids
 
 
-@lru_cache(maxsize=4)
-def _problem(pair, trigger, fraction, seed):
-    data = load(pair)
-    cell = {"trigger": trigger, "seed": seed}
-    if kind_of(pair) == "cifar10":
-        return _feature_problem(pair, data, trigger_of(cell), fraction, seed)
-    return lc.poison(data, trigger_of(cell), fraction, seed=seed, draw="paper")
+def patches(kind, sizes=None):
+    """Return the study's trigger: a random patch for each class, of every size (by default all of the data set's)."""
+    return {"kind": "random_patch", "size": list(sizes or PATCHES[kind])}
 
 
-def problem_of(cell):
-    """Return the backdoor problem of a cell; for CIFAR-10 on the features of a frozen network."""
-    return _problem(cell["pair"], cell["trigger"], cell["fraction"], cell["seed"])
+def settings(kind, seeds=(999,)):
+    """Return the keys of a grid that a data set has in all analyses: the released draws, features, no half_beta."""
+    keys = {"draw": "paper", "seeds": list(seeds), "half_beta": False}
+    if kind in ("cifar10", "imagenette"):
+        keys |= {"extractor": "mobilenet_v2", "extractor_size": IMAGE_SIDE, "weights": str(weights_file())}
+        keys |= {"cache": str(feature_cache())}
+    return keys | ({"image_size": 112} if kind == "imagenette" else {})
 
 
-@lru_cache(maxsize=1)
-def extractor():
-    from learningcurves.networks.cache import FeatureExtractor
+def grids(options, wanted, measure=measure_curves):
+    """Run grids, {name: keys}, each into a folder of its own, and return their rows as one table.
 
-    return FeatureExtractor("mobilenet_v2", weights_file(), size=IMAGE_SIDE)
+    Columns are those of `learningcurves.collect`, with the data as `pair`, the seed of the released draw as `seed`, the
+    trigger in short (``patch-3``) and the name of the grid as `grid`.
+    """
+    frames = []
+    for name, keys in wanted.items():
+        out = options.out / (name if measure is measure_curves else f"{name}-{_source_digest(measure)[:8]}")
+        if RUN["collect"]:
+            frame = lc.collect(out)
+            print(f"  {out}: {frame.cell.nunique()} of {len(load_spec(keys))} cells are there")
+        else:
+            frame = lc.run_grid(keys, out, n_jobs=options.n_jobs, measure=measure, progress=sys.stderr.isatty())
+        RUN["cells"] += frame.cell.nunique()
+        failed = frame[frame.status != "ok"].drop_duplicates("cell")
+        if len(failed):
+            print(f"  {name}: {len(failed)} cells failed, the first: {failed.message.iloc[0]}")
+        frames.append(_in_short(frame).assign(grid=name))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _in_short(frame):
+    def trigger(row):
+        if row["trigger_kind"] == "random_patch":
+            return f"patch-{int(row['trigger_size'])}"
+        return (
+            f"invisible-{row['trigger_strength'] * 255:.0f}" if row["trigger_kind"] == "invisible" else row["trigger"]
+        )
+
+    frame = frame.drop(columns="seed").rename(columns={"data": "pair", "repeat_seed": "seed"})
+    names = ["trigger", "trigger_kind", *(c for c in ("trigger_size", "trigger_strength") if c in frame)]
+    known = frame[names].drop_duplicates()
+    short = dict(zip(known.trigger, (trigger(row) for row in known.to_dict("records")), strict=True))
+    return frame.assign(trigger=frame.trigger.map(short), gamma=frame.gamma.astype(float))
+
+
+def ends(table):
+    """Return one row a curve: what the slope says at beta = 0, and what came of it at beta = 1."""
+    names = ["loss_triggered", "accuracy_clean", "loss_clean"]
+    first = table[table.beta == 0].drop(columns="bk")
+    last = table[table.beta == 1].set_index(["grid", "cell"])
+    last = last[["bk", *names, "status"]].add_suffix("_1").rename(columns={"bk_1": "bk"})
+    both = first.join(last, on=["grid", "cell"])
+    ok = (both.status == "ok") & (both.status_1 == "ok")
+    return both.assign(status=both.status.where(~ok, "ok").where(both.status != "ok", both.status_1)).drop(
+        columns=["beta", "status_1"]
+    )
+
+
+def problem_of(pair, trigger, fraction=0.1, seed=999, pixels=False):
+    """Return the backdoor problem of a pair as the grids have it, or of its pixels; `trigger` such as ``patch-3``."""
+    kind, size = kind_of(pair), int(trigger.removeprefix("patch-"))
+    keys = settings(kind, [seed]) | {"data": pair, "learner": "logistic", "reg": 1.0, "fraction": fraction}
+    if pixels:
+        keys = {name: v for name, v in keys.items() if name not in ("extractor", "extractor_size", "weights", "cache")}
+    task = next(load_spec(keys | {"trigger": patches(kind, [size])}).tasks())
+    return grid_problem(task.cells[0], task.places)
+
+
+def learner_of(name, gamma=None, **options):
+    """Return a learner by its name in a grid."""
+    if name == "rbf_svm":
+        return lc.KernelSVM(gamma=gamma)
+    return {"linear_svm": lc.LinearSVM, "logistic": lc.Logistic, "ridge": lc.Ridge}[name](**options)
 
 
 def data_folder():
@@ -126,68 +176,37 @@ def reference_folder():
 
 
 def feature_cache():
-    return Path(os.environ.get("LEARNINGCURVES_CACHE", "results/features"))
+    return Path(os.environ.get("LEARNINGCURVES_CACHE", "results/features")).resolve()
 
 
-def features(X, shape):
-    return np.asarray(extractor().transform(X, shape, cache=feature_cache()), dtype=np.float64)
-
-
-def _feature_problem(pair, data, trigger, fraction, seed):
-    """Stamp the images, then take features; only stamped images are new to the cache.
-
-    The draws nest, so the features of the largest fraction hold those of the smaller ones.
-    """
-    most = lc.poison(data, trigger, max(fraction, 0.2 if seed == 999 else 0.1), seed=seed, draw="paper")
-    chosen = np.array(most.provenance["indices"])
-    count = int(len(data.y_train) * fraction)
-    train, test = features(data.X_train, data.image_shape), features(data.X_test, data.image_shape)
-    stamped = features(most.X_backdoor, data.image_shape)[:count]
-    keep = np.setdiff1d(np.arange(len(data.y_train)), chosen[:count])
-    facts = {**most.provenance, "indices": chosen[:count].tolist(), "features": dict(extractor().facts)}
-    return lc.BackdoorProblem(
-        train[keep], data.y_train[keep], stamped, most.y_backdoor[:count], test, data.y_test,
-        features(most.X_triggered, data.image_shape), most.y_triggered,
-        y_source=most.y_source, class_names=data.class_names, provenance=facts,
-    )  # fmt: skip
-
-
-def learner_of(cell, **options):
-    """Return the learner of a cell; lambda is given to `learning_curve`."""
-    if cell["learner"] == "rbf_svm":
-        return lc.KernelSVM(gamma=cell["gamma"])
-    return {"linear_svm": lc.LinearSVM, "logistic": lc.Logistic, "ridge": lc.Ridge}[cell["learner"]](**options)
-
-
-def learners(pair, rbf=True):
-    """Return (learner, gamma) of every learner that a pair is studied with."""
-    linear = [(name, None) for name in ("linear_svm", "logistic", "ridge")]
-    return linear + [("rbf_svm", gamma) for gamma in GAMMAS[kind_of(pair)] if rbf]
-
-
-# %% Running cells
+# %% Cells that are no grid: any dictionaries, any rows
 
 
 def run(cells, measure, out, n_jobs=1):
     """Measure every cell that has no file in `out` yet; return all rows as one table in the order of the cells."""
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    started, digest = time.perf_counter(), _source_digest(measure)
-    todo = [cell for cell in cells if not _path(out, cell, digest).exists()]
+    store, digest = Store(out), _source_digest(measure)
+    store.open()
+    ids = {_cell_id(cell, digest): cell for cell in cells}
+    todo = [(identity, cell) for identity, cell in ids.items() if store.read(identity) is None]
     if RUN["collect"]:
         print(f"  {len(todo)} of {len(cells)} cells are missing")
-        cells, todo = [cell for cell in cells if cell not in todo], []
-    with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
-        jobs = Parallel(return_as="generator_unordered")(delayed(_finish)(measure, c, out, digest) for c in todo)
-        for i, _ in enumerate(jobs, 1):
-            if i % max(1, len(todo) // 20) == 0 or i == len(todo):
-                print(f"  {i} of {len(todo)} cells, {time.perf_counter() - started:.0f} s", flush=True)
-    found = [json.loads(_path(out, cell, digest).read_text()) for cell in cells]
-    table, seconds = pd.DataFrame([row for f in found for row in f["rows"]]), sum(f["seconds"] for f in found)
-    failed = table[table["status"] != "ok"] if "status" in table else table.iloc[:0]
-    print(f"  {len(cells)} cells, {len(table)} rows, {len(failed)} failed, {seconds:.0f} s of one core", flush=True)
-    record(out, seconds, len(cells))
-    return table
+        todo = []
+    with workers("loky", n_jobs, None):
+        for i, record in enumerate(unordered(_measured, todo, measure), 1):
+            store.write(record["id"], record)
+            print(f"  {i} of {len(todo)} cells", flush=True)
+    RUN["cells"] += len(ids)
+    found = [record for identity in ids if (record := store.read(identity)) is not None]
+    return pd.DataFrame([row for record in found for row in record["table"]])
+
+
+def _measured(todo, measure):
+    identity, cell = todo
+    try:
+        rows = [{**cell, **row, "status": row.get("status", "ok")} for row in measure(cell)]
+    except LearningCurvesError as error:
+        rows = [{**cell, "status": type(error).__name__, "message": str(error)}]
+    return {"id": identity, "cell": cell, "table": json.loads(json.dumps(rows, default=float))}
 
 
 def _source_digest(measure):
@@ -196,33 +215,8 @@ def _source_digest(measure):
     return hashlib.sha256(tree.encode()).hexdigest()[:16]
 
 
-def _path(out, cell, digest):
-    words = json.dumps({**cell, "_measure": digest}, sort_keys=True)
-    return out / f"{hashlib.sha256(words.encode()).hexdigest()[:32]}.json"
-
-
-def _finish(measure, cell, out, digest):
-    started = time.process_time()
-    try:
-        rows = [{**cell, **row, "status": row.get("status", "ok")} for row in measure(cell)]
-    except LearningCurvesError as error:
-        rows = [{**cell, "status": type(error).__name__, "message": str(error)}]
-    content = {"cell": cell, "seconds": time.process_time() - started, "rows": rows}
-    write_atomic(_path(out, cell, digest), json.dumps(content, default=float).encode())
-
-
-def record(out, seconds, n_cells):
-    """Write how the cells in `out` were made, beside them."""
-    facts = {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "seconds_of_one_core": round(seconds, 1),
-        "cells": n_cells,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "learningcurves": lc.__version__,
-        "machine": platform.machine(),
-    }
-    write_atomic(Path(out) / "manifest.json", json.dumps(facts, indent=1).encode())
+def _cell_id(cell, digest):
+    return hashlib.sha256(json.dumps({**cell, "_measure": digest}, sort_keys=True).encode()).hexdigest()[:32]
 
 
 # %% Tables
@@ -241,6 +235,28 @@ def read_table(name, folder=None):
     return pd.read_csv(Path(folder or TABLES) / f"{name}.csv")
 
 
-def kinds(pairs):
-    """Return the data sets among the pairs, in order."""
-    return list(dict.fromkeys(kind_of(pair) for pair in pairs))
+def finish(options):
+    """Add this run to what the analysis has cost so far, and write the sum into the table of times.
+
+    An analysis that was interrupted has several runs; seconds are of CPU time, summed over processes.
+    """
+    if RUN["collect"]:
+        return
+    from joblib.externals.loky import get_reusable_executor
+
+    if options.n_jobs != 1:
+        get_reusable_executor().shutdown(wait=True)  # the time of a child is known when it has ended
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = time.process_time() + children.ru_utime + children.ru_stime
+    data = " ".join(by_kind(options.pairs))
+    path = options.out / f"seconds-{data.replace(' ', '-')}.json"
+    runs = json.loads(path.read_text()) if path.exists() else []
+    runs.append({"cpu": cpu, "wall": time.perf_counter() - RUN["started"], "n_jobs": options.n_jobs})
+    write_atomic(path, json.dumps(runs, indent=1).encode())
+    row = {"analysis": options.number, "data": data, "cells": RUN["cells"], "cpu_seconds": sum(r["cpu"] for r in runs)}
+    row |= {"wall_seconds": sum(r["wall"] for r in runs), "n_jobs": options.n_jobs, "runs": len(runs)}
+    table = Path(options.tables) / "times.csv"
+    rows = read_table("times", options.tables).astype({"analysis": str}).to_dict("records") if table.exists() else []
+    rows = [r for r in rows if (r["analysis"].zfill(2), r["data"]) != (row["analysis"], row["data"])]
+    frame = pd.DataFrame([*rows, row]).assign(analysis=lambda f: f.analysis.astype(str).str.zfill(2))
+    write_table(frame.sort_values(["data", "analysis"]), options.tables, "times", digits=4)

@@ -14,22 +14,30 @@ import study  # noqa: E402
 
 given = draw.options(__doc__).parse_args()
 
+
+def spread(maps, shape):
+    """Return maps that are sums over the colours as gradients of all colours, which add up to them again."""
+    channels, side, _ = shape
+    return np.broadcast_to(maps.reshape(-1, 1, side, side) / channels, (len(maps), channels, side, side))
+
+
 for kind in given.data:
     gradients, influence = draw.table(given, f"gradients_{kind}"), draw.table(given, f"influence_{kind}")
     if gradients is None or influence is None:
         continue
     pair, trigger = gradients.pair.iloc[0], gradients.trigger.iloc[0]
-    problem = study.problem_of({"pair": pair, "trigger": trigger, "fraction": 0.1, "seed": 999})
+    problem = study.problem_of(pair, trigger, pixels=True)
+    shape = problem.image_shape
 
     # %% Gradient maps before and after poisoning
     for learner, part in gradients.groupby("learner", sort=False):
         tests = list(dict.fromkeys(part.test))
         maps = {
-            name: np.stack([part[part.test == t].sort_values("pixel")[name].to_numpy() for t in tests])
+            name: spread(np.stack([part[part.test == t].sort_values("pixel")[name].to_numpy() for t in tests]), shape)
             for name in ("clean", "poisoned")
         }
         display = GradientDisplay.from_gradients(
-            maps, image_shape=problem.image_shape, images=problem.X_triggered[tests]
+            maps, image_shape=shape, images=problem.X_triggered[tests].reshape(-1, *shape)
         )
         draw.save(display, given, f"gradients_{kind}_{learner}")
 
@@ -43,7 +51,7 @@ for kind in given.data:
     values[rows["sample"]] = rows.value
     display = InfluenceDisplay.from_influence(
         values, images, problem.X_triggered[test], [problem.class_names[y] for y in labels], n=7, loss="logistic",
-        image_shape=problem.image_shape, backdoor=np.arange(len(images)) >= problem.n_clean,
+        image_shape=shape, backdoor=np.arange(len(images)) >= problem.n_clean,
     )  # fmt: skip
     draw.save(display, given, f"influence_{kind}")
 

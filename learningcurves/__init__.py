@@ -26,11 +26,19 @@ _WHERE = {
     "learningcurves.data.drawn_faces": ("draw_faces", "write_drawn_faces"),
     "learningcurves.data.attributes": ("AttributeProblem", "poison_attributes"),
     "learningcurves.poisoning.backdoor": ("poison",),
+<<<<<<< HEAD
     "learningcurves.poisoning.corners": ("CornerPatches",),
+=======
+    "learningcurves.poisoning.clean_label": ("poison_clean_label",),
+    "learningcurves.poisoning.semantic": ("NaturalFeature", "poison_semantic"),
+    "learningcurves.poisoning.triggers": ("PerClass",),
+>>>>>>> main
     "learningcurves.poisoning.patches": ("Checkerboard", "ImagePatch", "RandomPatch", "SolidPatch", "badnets_patch"),
-    "learningcurves.poisoning.overlays": ("Blend", "Invisible", "Sinusoid"),
+    "learningcurves.poisoning.overlays": ("Blend", "Invisible", "Overlay", "Sinusoid"),
+    "learningcurves.defences.metrics": ("attack_scores", "defence_scores", "semantic_scores"),
     "learningcurves.learners.learners": ("KernelSVM", "LinearSVM", "Logistic", "Ridge", "Softmax"),
     "learningcurves.curves.curve": ("LearningCurve", "LearningCurves", "learning_curve"),
+    "learningcurves.curves.exact_path": ("ExactPath", "exact_path"),
     "learningcurves.curves.slope": ("Slope", "backdoor_slope"),
     "learningcurves.curves.deviation": ("Deviation", "parameter_deviation"),
     "learningcurves.curves.influence": ("PairwiseInfluence", "pairwise_influence"),
@@ -46,9 +54,18 @@ _WITH_TORCH = {
     "learningcurves.networks.attribute_net": ("AttributeCNN",),
     "learningcurves.networks.attribute_train": ("AttributeRecipe", "train_attributes"),
     "learningcurves.constraints.semantic_loss": ("SemanticLoss",),
+    "learningcurves.defences.anp": ("defend_anp",),
+    "learningcurves.defences.finetune": ("defend_fineprune", "defend_finetune"),
+    "learningcurves.defences.relearn": ("relearn_curve",),
     "learningcurves.networks.cnn": ("SmallCNN",),
     "learningcurves.networks.curve": ("train_curve",),
+    "learningcurves.networks.pgd": ("PGD",),
+    "learningcurves.networks.poisoned": ("PoisonedDataset",),
     "learningcurves.networks.resnet": ("ResNet18",),
+    "learningcurves.defences.baselines": ("defend_last_layer", "defend_smoothing"),
+    "learningcurves.defences.neural_cleanse": ("detect_neural_cleanse",),
+    "learningcurves.defences.soda": ("detect_soda",),
+    "learningcurves.defences.soda_repair": ("repair_soda",),
 }
 _MODULE_OF = {name: module for where in (_WHERE, _WITH_TORCH) for module, names in where.items() for name in names}
 # a star import brings no torch
@@ -58,6 +75,8 @@ __all__ = sorted([*(name for names in _WHERE.values() for name in names), "__ver
 def __getattr__(name):
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'learningcurves' has no attribute {name!r}")
+    if _MODULE_OF[name] in _WITH_TORCH:
+        importlib.import_module("learningcurves.networks")  # says how to install torch where it is missing
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value

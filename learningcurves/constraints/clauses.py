@@ -17,12 +17,14 @@ def to_clauses(formulas, first_auxiliary: int) -> list[Clause]:
     auxiliary = _Auxiliaries(first_auxiliary)
     for formula in formulas:
         found.update(dict.fromkeys(auxiliary.clauses(formula, True)))
+    found.update(dict.fromkeys(auxiliary.definitions))
     return list(found)
 
 
 class _Auxiliaries:
     def __init__(self, first):
         self.next = first
+        self.definitions: list[Clause] = []  # hold always, whatever the formula around them says
 
     def clauses(self, formula: Formula, sign: bool) -> list[Clause]:
         """Return the clauses of a formula (sign True) or of its negation."""
@@ -41,27 +43,25 @@ class _Auxiliaries:
 
     def any_of(self, alternatives):
         """Multiply out: at least one of the alternatives holds."""
-        product, definitions = [(0, 0)], []
+        product = [(0, 0)]
         for clauses in sorted(alternatives, key=len):
             if len(clauses) > 1 and len(product) * len(clauses) > MAX_CLAUSES:
-                clauses, definition = self.define(clauses)
-                definitions += definition
+                clauses = self.define(clauses)
             product = [(p | q, n | m) for p, n in product for q, m in clauses]
             product = [clause for clause in product if not clause[0] & clause[1]]
-        return list(dict.fromkeys(product)) + definitions
+        return list(dict.fromkeys(product))
 
     def define(self, clauses):
-        """Return a new variable as a clause, and the clauses that make it equivalent to all of `clauses`."""
-        name = self.new()
-        definition, each = [], []
+        """Return a new variable as a clause; its definition makes it equivalent to all of `clauses`."""
+        name, each = self.new(), 0
         for positive, negative in clauses:
             one = self.new()  # equivalent to this clause
-            definition.append((positive, negative | one))
-            definition += [(one, bit) for bit in _bits(positive)] + [(one | bit, 0) for bit in _bits(negative)]
-            definition.append((one, name))
-            each.append(one)
-        definition.append((name, sum(each)))
-        return [(name, 0)], definition
+            self.definitions.append((positive, negative | one))
+            self.definitions += [(one, bit) for bit in _bits(positive)] + [(one | bit, 0) for bit in _bits(negative)]
+            self.definitions.append((one, name))
+            each |= one
+        self.definitions.append((name, each))
+        return [(name, 0)]
 
     def new(self):
         self.next += 1
@@ -111,7 +111,7 @@ def propagate(clauses, true: int = 0, false: int = 0):
                 again = True
             else:
                 left.append((positive, negative))
-        clauses = left
+        clauses = left[::-1]  # a chain of implications is followed in two passes, whichever way it is written
     return true, false, left
 
 
@@ -136,8 +136,10 @@ def components(clauses):
         for other, theirs in groups:
             if other & mask:
                 mask |= other
-                members = theirs + members
+                if len(theirs) > len(members):
+                    members, theirs = theirs, members
+                members += theirs
             else:
                 apart.append((other, theirs))
         groups = [*apart, (mask, members)]
-    return [members for _, members in groups]
+    return [sorted(members) for _, members in groups]  # in order: propagation along a chain takes few passes

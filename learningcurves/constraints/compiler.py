@@ -135,7 +135,7 @@ class _Compiler:
         true, false, left = found
         parts = []
         for part in components(left):
-            node = self.node(frozenset(part))
+            node = self.node(part)
             if node is None:
                 return None
             parts.append(node)
@@ -144,14 +144,15 @@ class _Compiler:
 
     def node(self, clauses) -> int | None:
         """Decide a variable of connected clauses; the number of the node, or None for a contradiction."""
-        if clauses not in self.seen:
+        key = frozenset(clauses)
+        if key not in self.seen:
             bit = _decision(clauses)
             products = (self.product(clauses, bit, 0), self.product(clauses, 0, bit))
             products = tuple(p for p in products if p is not None)
-            self.seen[clauses] = len(self.nodes) if products else None
+            self.seen[key] = len(self.nodes) if products else None
             if products:
                 self.nodes.append(products)
-        return self.seen[clauses]
+        return self.seen[key]
 
 
 def _decision(clauses) -> int:

@@ -217,7 +217,7 @@ class _Reader:
         self.line, self.number = line, number
         self.index = {name: i for i, name in enumerate(names or ())}
         self.shape, self.n_variables = shape, n_variables
-        self.tokens = [(m.lastgroup, m[m.lastgroup]) for m in _TOKEN.finditer(line)]
+        self.tokens = [(m.lastgroup or "", m[m.lastgroup or 0]) for m in _TOKEN.finditer(line)]
         self.at = self.depth = 0
 
     def formula(self) -> Formula:

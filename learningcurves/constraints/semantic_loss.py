@@ -80,7 +80,7 @@ class SemanticLoss(torch.nn.Module):
     def marginals(self, logits):
         r"""Return :math:`q_{ni} = P(x_i = 1 \mid \alpha)` of each sample, shape (batch, n)."""
         logits = self._checked(logits)
-        return torch.sigmoid(logits) + _LogProbability.apply(logits, self._layers_for(logits))[1]
+        return torch.sigmoid(logits) + _LogProbability.apply(logits, self._layers_for)[1]
 
     def hessian_product(self, logits, vectors):
         r"""Return :math:`(\mathrm{Diag}(p(1-p)) - C)\,v`, the Hessian of each sample's -log P times its vector.
@@ -98,21 +98,23 @@ class SemanticLoss(torch.nn.Module):
             raise InvalidInput(
                 f"`vectors` has shape {tuple(vectors.shape)}; expected one vector a sample, {tuple(logits.shape)}."
             )
-        return -_Product.apply(logits, vectors.to(logits.dtype), self._layers_for(logits))
+        return -_Product.apply(logits, vectors.to(logits.dtype), self._layers_for)
 
     def covariance(self, logits):
         r"""Return :math:`C_n = \mathrm{Cov}(x \mid \alpha)` of each sample, shape (batch, n, n)."""
         logits = self._checked(logits)
         batch, n = logits.shape
         unit = torch.eye(n, dtype=logits.dtype, device=logits.device)
-        layers = self._layers_for(logits)
-        rows = max(1, _BLOCK // (n * layers.n_rows))
+        rows = max(1, _BLOCK // (n * self._layers_for(logits).n_rows))
         parts = []
         for block in logits.split(rows):
-            found = _Product.apply(block.repeat_interleave(n, 0), unit.repeat(len(block), 1), layers)
+            found = _Product.apply(block.repeat_interleave(n, 0), unit.repeat(len(block), 1), self._layers_for)
             parts.append(found.view(len(block), n, n))
         p = torch.sigmoid(logits)
         return torch.cat(parts or [logits.new_zeros(0, n, n)]) + torch.diag_embed(p * torch.sigmoid(-logits))
+
+    def __getstate__(self):
+        return {**self.__dict__, "_layers": {}}  # sparse matrices cannot be copied; they are made anew
 
     def extra_repr(self):
         """Return what `repr` shows."""
@@ -120,7 +122,7 @@ class SemanticLoss(torch.nn.Module):
         return f"{lines} lines, {len(self.circuit.support)} outputs, {nodes} nodes, reduction={self.reduction!r}"
 
     def _log_probability(self, logits):
-        return _LogProbability.apply(logits, self._layers_for(logits))[0]
+        return _LogProbability.apply(logits, self._layers_for)[0]
 
     def _layers_for(self, logits) -> CircuitLayers:
         key = logits.dtype, logits.device
@@ -156,15 +158,18 @@ def legacy_windows(logits):
 
 
 class _LogProbability(torch.autograd.Function):
-    """(log P, its gradient in z). The gradient is an output of its own, so that differentiating it is right."""
+    """(log P, its gradient in z). The gradient is an output of its own, so that differentiating it is right.
+
+    The matrices are made inside `forward`, where no transform of torch.func wraps new tensors.
+    """
 
     @staticmethod
-    def forward(z, layers):
-        return layers.sweep(z.detach())
+    def forward(z, layers_for):
+        return layers_for(z).sweep(z)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.layers = inputs[1]
+        ctx.layers_for = inputs[1]
         ctx.save_for_backward(inputs[0], output[1])
         ctx.save_for_forward(inputs[0], output[1])
         ctx.set_materialize_grads(False)
@@ -174,19 +179,19 @@ class _LogProbability(torch.autograd.Function):
         z, gradient = ctx.saved_tensors
         found = None if d_value is None else d_value[:, None] * gradient
         if d_gradient is not None:
-            product = _Product.apply(z, d_gradient, ctx.layers)
+            product = _Product.apply(z, d_gradient, ctx.layers_for)
             found = product if found is None else found + product
         return found, None
 
     @staticmethod
     def jvp(ctx, tangent, _):
         z, gradient = ctx.saved_tensors
-        return (gradient * tangent).sum(-1), _Product.apply(z, tangent, ctx.layers)
+        return (gradient * tangent).sum(-1), _Product.apply(z, tangent, ctx.layers_for)
 
     @staticmethod
-    def vmap(info, in_dims, z, layers):
+    def vmap(info, in_dims, z, layers_for):
         z = z.movedim(in_dims[0], 0)
-        value, gradient = _LogProbability.apply(z.flatten(0, 1), layers)
+        value, gradient = _LogProbability.apply(z.flatten(0, 1), layers_for)
         return (value.view(z.shape[:2]), gradient.view(z.shape)), (0, 0)
 
 
@@ -194,24 +199,24 @@ class _Product(torch.autograd.Function):
     """Hessian of log P times v. Third derivatives are refused, not guessed."""
 
     @staticmethod
-    def forward(z, v, layers):
-        return layers.product(z.detach(), v.detach())
+    def forward(z, v, layers_for):
+        return layers_for(z).product(z, v)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.layers = inputs[2]
+        ctx.layers_for = inputs[2]
         ctx.save_for_backward(inputs[0])
 
     @staticmethod
     def backward(ctx, d_product):
         if ctx.needs_input_grad[0]:
             raise NotImplementedError("third derivatives of the semantic loss are not available.")
-        return None, _Product.apply(ctx.saved_tensors[0], d_product, ctx.layers), None
+        return None, _Product.apply(ctx.saved_tensors[0], d_product, ctx.layers_for), None
 
     @staticmethod
-    def vmap(info, in_dims, z, v, layers):
+    def vmap(info, in_dims, z, v, layers_for):
         z, v = (
             x.unsqueeze(0).expand(info.batch_size, *x.shape) if d is None else x.movedim(d, 0)
             for x, d in ((z, in_dims[0]), (v, in_dims[1]))
         )
-        return _Product.apply(z.flatten(0, 1), v.flatten(0, 1), layers).view(z.shape), 0
+        return _Product.apply(z.flatten(0, 1), v.flatten(0, 1), layers_for).view(z.shape), 0

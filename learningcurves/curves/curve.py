@@ -1,8 +1,8 @@
 """The backdoor learning curve: losses, accuracies, deviation and slope along beta, each point certified."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,16 @@ from learningcurves.checks import check_beta, check_reg
 from learningcurves.curves.deviation import path_norms
 from learningcurves.curves.scores import PathScores, score_path
 from learningcurves.data.problem import BackdoorProblem
-from learningcurves.errors import InvalidInput, Status
+from learningcurves.errors import InvalidInput, NotSupported, SolveFailed, Status
 from learningcurves.learners.resolve import is_module, refuse_options, resolve
 from learningcurves.solvers.certificate import Certificate
+from learningcurves.solvers.deferred import Deferred, Resolving
+from learningcurves.solvers.kernel_rows import MEMORY_BUDGET
 from learningcurves.solvers.objective import training_samples
 from learningcurves.solvers.path import WeightPath, restrict, share, solve
+
+if TYPE_CHECKING:
+    from learningcurves.curves.exact_path import ExactPath
 
 # the released curves' values (docs/theory.md), and 1
 DEFAULT_BETA = (
@@ -47,7 +52,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, eq=False)
-class LearningCurve:
+class LearningCurve(Resolving):
     r"""Loss on triggered test samples at :math:`w^\star(\beta)`, and everything beside it.
 
     Attributes
@@ -71,7 +76,8 @@ class LearningCurve:
         Parameter deviation (see `parameter_deviation`).
     slope : ndarray (B,)
         d loss_triggered / d beta; negative where more backdoor weight lowers the loss: the backdoor is learned.
-        For hinge losses the derivative to the right. NaN where it has no value (see `slope_status`).
+        For hinge losses the derivative to the right. NaN where it has no value (see `slope_status`). Smooth losses:
+        solved for when first read.
     residual, bound, loss_bound : ndarray (B,)
         Certificate: relative optimality residual, upper bounds of |w - w*| and of the error of loss_triggered.
     coef, intercept : ndarray (B, d) or (B, K, d); (B,) or (B, K)
@@ -90,7 +96,7 @@ class LearningCurve:
     accuracy_clean: np.ndarray
     rho: np.ndarray
     nu: np.ndarray
-    slope: np.ndarray
+    slope: Any = Deferred()
     residual: np.ndarray
     bound: np.ndarray
     loss_bound: np.ndarray
@@ -101,10 +107,10 @@ class LearningCurve:
     intercept: np.ndarray
     certificates: tuple[Certificate, ...]
     status: tuple[Status, ...]
-    slope_status: tuple[Status, ...]
+    slope_status: Any = Deferred()
     rho_origin: float
     path: WeightPath = field(repr=False)
-    ends: tuple = field(repr=False)  # (beta, loss, slope) with 0 and 1 included
+    whole: tuple = field(repr=False)  # every beta solved, 0 and 1 included, and its scores
 
     def to_frame(self) -> pd.DataFrame:
         """Tidy table, a row per beta."""
@@ -114,7 +120,9 @@ class LearningCurve:
         """Solve at one more beta, exactly, from the nearest known solution."""
         beta = float(check_beta(beta)[0])
         at = [0.0, beta] if beta > 0 else [0.0]
-        path = solve(self.path.objective, self.path.samples, np.array(at), start=restrict(self.path, [0]))
+        near = int(np.argmin(np.abs(self.path.beta - beta)))
+        start, shared = restrict(self.path, [0, near]), getattr(self.path, "shared", None)  # hinge: the kernel
+        path = solve(self.path.objective, self.path.samples, np.array(at), start=start, shared=shared)
         scored = _assemble(self.learner, self.problem, path, np.array([beta]))
         return scored.point(0)
 
@@ -133,7 +141,7 @@ class LearningCurve:
 
         Newton steps on exact solves, kept inside the bracket that the curve's own points give.
         """
-        beta, loss, slope = self.ends
+        beta, loss = self.whole[0], self.whole[1].loss_triggered
         if not np.isfinite(loss).all() or not loss[-1] < loss[0]:
             return float("nan")
         middle = 0.5 * (loss[0] + loss[-1])
@@ -150,14 +158,35 @@ class LearningCurve:
             guess = new
         return float(guess)
 
-    @property
+    @cached_property
     def area(self) -> float:
-        """Area under the triggered loss over beta in [0, 1] (trapezoids corrected by the slopes, error O(h^4))."""
-        beta, loss, slope = self.ends
+        """Area under the triggered loss over beta in [0, 1].
+
+        Smooth losses: trapezoids corrected by the slopes, error O(h^4). Hinge: exact, from `exact_path` (NaN where
+        that is lost). Above 11,500 training samples, whose kernel is not held whole: plain trapezoids between the
+        curve's points and 0 and 1, whose error is not known.
+        """
+        beta, loss, slope = self.whole[0], self.whole[1].loss_triggered, self.whole[1].slope
         h = np.diff(beta)
-        correction = h**2 / 12.0 * (slope[:-1] - slope[1:])
-        smooth = np.isfinite(self.path.objective.loss.curvature)
-        return float(np.sum(0.5 * h * (loss[:-1] + loss[1:]) + (correction if smooth else 0.0)))
+        if np.isfinite(self.path.objective.loss.curvature):
+            return float(np.sum(0.5 * h * (loss[:-1] + loss[1:]) + h**2 / 12.0 * (slope[:-1] - slope[1:])))
+        if 8 * len(self.path.samples.y) ** 2 > MEMORY_BUDGET:
+            return float(np.sum(0.5 * h * (loss[:-1] + loss[1:])))
+        try:
+            found = self.exact_path
+        except SolveFailed:
+            return float("nan")
+        return float("nan") if found.status is Status.MAX_STEPS else found.area
+
+    @cached_property
+    def exact_path(self) -> "ExactPath":
+        """The whole curve between its points: every breakpoint of a hinge learner; see `learningcurves.exact_path`."""
+        from learningcurves.curves.exact_path import path_of
+
+        path: Any = self.path
+        if path.objective.loss.name != "hinge":
+            raise NotSupported(f"The path of the loss {path.objective.loss.name!r} is curved; only hinge has one.")
+        return path_of(path.objective, path.samples, self.problem, shared=path.shared)
 
     def plot(self, ax=None, **kwargs):
         """Draw the curve; see `learningcurves.plotting.curve.CurveDisplay`."""
@@ -278,7 +307,7 @@ def learning_curve(model, problem, beta=None, *, reg=None, refine=False, **netwo
     start = None
     for i in order:
         path = solve(objective.with_reg(regs_used[i]), samples, asked, start=start, shared=shared)
-        start = restrict(path, [0])
+        start = restrict(path, [0, len(asked) - 1])
         curves[i] = _assemble(_at_reg(learner, regs_used[i]), problem, path, beta)
     return curves[0] if reg is None or np.ndim(reg) == 0 else LearningCurves(tuple(curves))
 
@@ -306,8 +335,9 @@ def _assemble(learner, problem, path, beta) -> LearningCurve:
         beta=beta,
         **{
             name: getattr(scores, name)[keep]
-            for name in ("loss_triggered", "loss_clean", "bk", "accuracy_clean", "slope", "loss_bound")
+            for name in ("loss_triggered", "loss_clean", "bk", "accuracy_clean", "loss_bound")
         },
+        slope=scores.later("slope", lambda values: values[keep]),
         rho=rho[keep],
         nu=nu[keep],
         residual=np.array([c.residual for c in kept.certificates]),
@@ -319,8 +349,8 @@ def _assemble(learner, problem, path, beta) -> LearningCurve:
         intercept=kept.intercept[:, 0] if binary else kept.intercept,
         certificates=kept.certificates,
         status=kept.status,
-        slope_status=kept.derivative_status,
+        slope_status=kept.later("derivative_status", tuple),
         rho_origin=float(rho[0]),
-        path=replace(path, fit=None),
-        ends=(path.beta, scores.loss_triggered, scores.slope),
+        path=path.with_fields(fit=None),
+        whole=(path.beta, scores),
     )

@@ -9,7 +9,8 @@ import scipy.sparse as sp
 from learningcurves.checks import check_choice, check_integer, check_number
 from learningcurves.errors import InvalidInput, SolveFailed
 from learningcurves.learners.resolve import Resolved, is_module, refuse_options, resolve
-from learningcurves.solvers.linear_solve import conjugate_gradients, preconditioner
+from learningcurves.solvers.linear_solve import conjugate_gradients
+from learningcurves.solvers.preconditioners import preconditioner
 from learningcurves.solvers.memory import check_influence_fits
 from learningcurves.solvers.objective import encode_labels, training_samples
 from learningcurves.solvers.path import solve
@@ -108,7 +109,7 @@ def pairwise_influence(model, problem, at=0.0, *, samples="backdoor", refine=Fal
     if not is_module(model):
         check_influence_fits(resolved.problem, resolved.objective, len(training.y[rows]))
     if resolved.objective.loss.name == "hinge":
-        from learningcurves.solvers.svm import hinge_influence
+        from learningcurves.solvers.hinge_influence import hinge_influence
 
         left, right = hinge_influence(resolved.objective, training, at, rows, resolved.problem)
     else:

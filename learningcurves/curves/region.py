@@ -127,7 +127,7 @@ class _Measure:
         objective = self.resolved.objective.with_reg(reg)
         path = solve(objective, self.samples, np.array([0.0, 1.0]), start=self.last, shared=self.shared)
         path.raise_if_failed()
-        self.last = restrict(path, [0])
+        self.last = restrict(path, [0, 1])
         scores = score_path(path, self.resolved.problem)
         return {
             "reg": reg,

@@ -1,22 +1,24 @@
 """Losses and accuracies of a weight path on the two test sets."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from learningcurves.data.problem import BackdoorProblem
+from learningcurves.solvers.deferred import Deferred, Resolving
 from learningcurves.solvers.objective import encode_labels
 from learningcurves.solvers.path import WeightPath
 
 
 @dataclass(frozen=True)
-class PathScores:
+class PathScores(Resolving):
     """What the two test sets say at every beta; arrays of shape (B,).
 
     loss_triggered, loss_clean : mean loss (the attacker's labels on triggered samples)
     bk, accuracy_clean : shares in [0, 1]
     asr : `bk` over the triggered samples that are not of the target class by nature, or None
-    slope : d loss_triggered / d beta
+    slope : d loss_triggered / d beta, computed when read
     loss_bound : error bound of loss_triggered from the certificate
     """
 
@@ -25,7 +27,7 @@ class PathScores:
     bk: np.ndarray
     accuracy_clean: np.ndarray
     asr: np.ndarray | None
-    slope: np.ndarray
+    slope: Any = Deferred()
     loss_bound: np.ndarray
 
 
@@ -39,12 +41,15 @@ def score_path(path: WeightPath, problem: BackdoorProblem) -> PathScores:
     failed = np.array([not s.ok for s in path.status])
     hit = loss.correct(triggered, y_triggered)
     others = None if problem.y_source is None else problem.y_source != problem.y_triggered
-    moved = path.score_derivatives(problem.X_triggered)
     gradient = loss.gradient(triggered, y_triggered)
-    slope = np.einsum("nbk,nbk->nb", gradient, moved).mean(axis=0)
 
     def marked(values):
         return np.where(failed, np.nan, values)
+
+    def slope():
+        moved = path.score_derivatives(problem.X_triggered)
+        values = marked(np.einsum("nbk,nbk->nb", gradient, moved).mean(axis=0))
+        return np.where([s.ok for s in path.derivative_status], values, np.nan)
 
     return PathScores(
         loss_triggered=marked(loss.value(triggered, y_triggered).mean(axis=0)),
@@ -52,7 +57,7 @@ def score_path(path: WeightPath, problem: BackdoorProblem) -> PathScores:
         bk=marked(hit.mean(axis=0)),
         accuracy_clean=marked(loss.correct(clean, y_clean).mean(axis=0)),
         asr=None if others is None or not others.any() else marked(hit[others].mean(axis=0)),
-        slope=np.where([s.ok for s in path.derivative_status], marked(slope), np.nan),
+        slope=slope,
         loss_bound=marked(_loss_bound(path, loss, problem.X_triggered, triggered, y_triggered, gradient)),
     )
 

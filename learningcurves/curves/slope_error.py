@@ -7,7 +7,8 @@ import scipy.sparse as sp
 
 from learningcurves.errors import Status
 from learningcurves.solvers.certificate import EPS, Certificate, output_hessian, smooth_certificates, uncertainty
-from learningcurves.solvers.linear_solve import cheap_inverse, preconditioner, refined_solve
+from learningcurves.solvers.linear_solve import cheap_inverse, refined_solve
+from learningcurves.solvers.preconditioners import preconditioner
 from learningcurves.solvers.newton import SmoothFit
 from learningcurves.solvers.objective import encode_labels
 from learningcurves.solvers.smooth import SmoothSystem

@@ -27,7 +27,7 @@ _WNIDS = {
 IMAGENETTE = {name: i for i, name in enumerate(_WNIDS)}
 
 
-def load_mnist_pair(a, b, *, root=None, draw="random", n_train=1500, n_test=None, seed=0) -> Dataset:
+def load_mnist_pair(a, b, *, root=None, draw="random", n_train=1500, n_test=None, size=None, seed=0) -> Dataset:
     """Return two MNIST digits: digit `a` is label 0, `b` is label 1.
 
     Parameters
@@ -45,24 +45,26 @@ def load_mnist_pair(a, b, *, root=None, draw="random", n_train=1500, n_test=None
         Number of training samples; None for all.
     n_test : int or None, optional
         Number of test samples, by default all of both digits (500 with the paper's draw).
+    size : int, optional
+        Side of the images, by default 28: a divisor (each pixel the mean of a block) or a multiple (pixels repeated).
     seed : int, default=0
         Root seed of the random draw.
 
     Returns
     -------
     Dataset
-        Pixels in [0, 1] (byte / 255), ``image_shape=(1, 28, 28)``, 784 features.
+        Pixels in [0, 1] (byte / 255), ``image_shape=(1, size, size)``, 784 features by default.
 
     Raises
     ------
     InvalidInput
         If the files are missing (the message says where they were looked for) or damaged.
     """
-    return load_mnist((a, b), root=root, draw=draw, n_train=n_train, n_test=n_test, seed=seed)
+    return load_mnist((a, b), root=root, draw=draw, n_train=n_train, n_test=n_test, size=size, seed=seed)
 
 
 def load_mnist(
-    classes: Iterable = range(10), *, root=None, draw="random", n_train=None, n_test=None, seed=0
+    classes: Iterable = range(10), *, root=None, draw="random", n_train=None, n_test=None, size=None, seed=0
 ) -> Dataset:
     """Return MNIST digits, the i-th of `classes` as label i; all samples by default (60,000 x 784 floats: 376 MB).
 
@@ -81,26 +83,27 @@ def load_mnist(
     for X, y in (train, test):
         if X.ndim != 3 or y.shape != X.shape[:1]:
             raise InvalidInput(f"the MNIST files in `{folder}` disagree: images {X.shape}, labels {y.shape}.")
-    return _dataset("mnist", train, test, classes, tuple(map(str, classes)), draw, n_train, n_test, seed)
+    return _dataset("mnist", train, test, classes, tuple(map(str, classes)), draw, n_train, n_test, seed, size=size)
 
 
-def load_cifar10_pair(a, b, *, root=None, draw="random", n_train=1500, n_test=None, seed=0) -> Dataset:
+def load_cifar10_pair(a, b, *, root=None, draw="random", n_train=1500, n_test=None, size=None, seed=0) -> Dataset:
     """Return two CIFAR-10 classes, given by name ("airplane") or index: `a` is label 0, `b` is label 1.
 
     Reads the official python batches (as data, without running the pickle) or an .npz of losslessly coded images
     (`train.npz`, `test.npz` with `delta` and `label`). The paper's draw is the one of `load_mnist_pair`, on the
-    official order of the images. Other parameters as for `load_mnist_pair`.
+    official order of the images. Other parameters as for `load_mnist_pair`, here with sides that divide 32, or are
+    multiples of it.
 
     Returns
     -------
     Dataset
-        Pixels in [0, 1] (byte / 255), ``image_shape=(3, 32, 32)``, 3072 features.
+        Pixels in [0, 1] (byte / 255), ``image_shape=(3, size, size)``, 3072 features by default.
     """
-    return load_cifar10((a, b), root=root, draw=draw, n_train=n_train, n_test=n_test, seed=seed)
+    return load_cifar10((a, b), root=root, draw=draw, n_train=n_train, n_test=n_test, size=size, seed=seed)
 
 
 def load_cifar10(
-    classes: Iterable = range(10), *, root=None, draw="random", n_train=None, n_test=None, seed=0
+    classes: Iterable = range(10), *, root=None, draw="random", n_train=None, n_test=None, size=None, seed=0
 ) -> Dataset:
     """Return CIFAR-10 classes, the i-th of `classes` as label i; parameters as for `load_cifar10_pair`."""
     classes = check_classes(classes, CIFAR10, "CIFAR-10 classes")
@@ -124,7 +127,7 @@ def load_cifar10(
     else:
         train, test = (readers.read_delta_npz(folder / f"{part}.npz", classes) for part in ("train", "test"))
     names = tuple(_CIFAR_NAMES[c] for c in classes)
-    return _dataset("cifar10", train, test, classes, names, draw, n_train, n_test, seed)
+    return _dataset("cifar10", train, test, classes, names, draw, n_train, n_test, seed, size=size)
 
 
 def load_imagenette_pair(a, b, *, root=None, n_train=None, n_test=None, size=64, seed=0) -> Dataset:
@@ -209,12 +212,17 @@ def _dataset(kind, train, test, classes, names, draw, n_train, n_test, seed, **f
         rows_train = stratified_order(y_train, seed, keys, use="draw", data=kind, part="train")[:n_train]
         rows_test = stratified_order(y_test, seed, keys, use="draw", data=kind, part="test")[:n_test]
     channels = 1 if X_train.ndim == 3 else X_train.shape[3]
+    size = facts.get("size")
+    shape = (channels, *X_train.shape[1:3])
+    X_train, X_test = (
+        _resized(_scaled(X, rows), shape, size) for X, rows in ((X_train, rows_train), (X_test, rows_test))
+    )
     return Dataset(
-        _scaled(X_train, rows_train),
+        X_train,
         y_train[rows_train],
-        _scaled(X_test, rows_test),
+        X_test,
         y_test[rows_test],
-        image_shape=(channels, X_train.shape[1], X_train.shape[2]),
+        image_shape=shape if size is None else (channels, size, size),
         value_range=(0.0, 1.0),
         class_names=names,
         name=f"{kind}:{'-'.join(names)}",
@@ -225,7 +233,7 @@ def _dataset(kind, train, test, classes, names, draw, n_train, n_test, seed, **f
             "seed": None if draw == "paper" else seed,
             "n_train": len(rows_train),
             "n_test": len(rows_test),
-            **facts,
+            **{name: value for name, value in facts.items() if value is not None},
         },
     )
 
@@ -248,3 +256,21 @@ def _scaled(images, rows):
     if images.ndim == 4:
         images = images.transpose(0, 3, 1, 2)
     return np.divide(images, 255.0, dtype=np.float64).reshape(len(rows), -1)
+
+
+def _resized(X, shape, size):
+    """Return rows of square images at another side: means of blocks when smaller, repeated pixels when larger."""
+    channels, side, width = shape
+    if size is None or (size, size) == (side, width):
+        return X
+    size = check_integer(size, "size", low=1, hint="It is the side of the images in pixels.")
+    if side != width or side % size and size % side:
+        raise InvalidInput(
+            f"`size={size}` neither divides the side of images of {side}x{width} nor is a multiple of it."
+        )
+    if size < side:
+        k = side // size
+        return X.reshape(len(X), channels, size, k, size, k).mean(axis=(3, 5)).reshape(len(X), -1)
+    k = size // side
+    images = X.reshape(len(X), channels, side, side)
+    return images.repeat(k, axis=2).repeat(k, axis=3).reshape(len(X), -1)

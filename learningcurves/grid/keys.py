@@ -150,6 +150,9 @@ KEYS = {
     "root": Key(_text, axis=False, meaning="folder of the data; no part of the settings"),
     "weights": Key(_text, axis=False, meaning="weight file of the extractor"),
     "extractor_size": Key(_pixels, axis=False, meaning="side to which the extractor resizes images"),
+    "cache": Key(
+        _text, axis=False, meaning="folder of the features, which grids may share; by default beside the cells"
+    ),
     "max_cells": Key(_count, MAX_CELLS, axis=False, meaning="refuse a larger grid"),
 }
 AXES = tuple(name for name, key in KEYS.items() if key.axis)

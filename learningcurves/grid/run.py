@@ -124,8 +124,8 @@ def _finished(tasks, store: Store, retry_failed):
 
 
 def _with_cache(task, out):
-    """Let the features of a task live beside its cells."""
-    if task.cells[0].get("extractor") is None:
+    """Let the features of a task live beside its cells, unless the grid names a folder for them."""
+    if task.cells[0].get("extractor") is None or "cache" in task.places:
         return task
     return Task(task.cells, {**task.places, "cache": os.path.abspath(os.path.join(out, "features"))})
 

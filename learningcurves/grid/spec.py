@@ -93,7 +93,7 @@ class GridSpec:
     def places(self) -> dict:
         """Where things lie on this machine, as absolute paths."""
         base = os.getcwd()
-        found = {name: self.options[name] for name in ("root", "weights")}
+        found = {name: self.options.get(name) for name in ("root", "weights", "cache")}
         return {"base": base} | {name: str(Path(base, p).expanduser()) for name, p in found.items() if p}
 
     @property
@@ -262,6 +262,8 @@ def _check_paper(table, axes, options, source):
             )
     if "weights" in table and axes["extractor"] == (None,):
         raise source.refuse("`weights` is given without an `extractor`. Add extractor = 'mobilenet_v2'.", "weights")
+    if "cache" in table and axes["extractor"] == (None,):
+        raise source.refuse("`cache` holds features, but there is no `extractor`. Leave it out.", "cache")
     needs = [e for e in axes["extractor"] if e is not None]
     if needs and options["weights"] is None:
         raise source.refuse(

@@ -37,13 +37,19 @@ def measure(task: Task) -> list[dict]:
 
     All reg of the task go into one call, which shares the factorisations that do not depend on it.
     """
+    return [record(cell, curve) for cell, curve in zip(task.cells, curves_of(task), strict=True)]
+
+
+def curves_of(task: Task) -> list[LearningCurve]:
+    """Return the learning curve of each cell of a task, for measures that want more of it than `record` keeps."""
     cells = task.cells
     problem = problem_of(cells[0], task.places)
     curves: Any = learning_curve(make_learner(cells[0]), problem, beta=cells[0]["beta"], reg=[c["reg"] for c in cells])
-    return [_record(cell, curve) for cell, curve in zip(cells, curves.curves, strict=True)]
+    return curves.curves
 
 
-def _record(cell, curve: LearningCurve):
+def record(cell, curve: LearningCurve) -> dict:
+    """Return what is kept of a curve: ``{"facts": {...}, "rows": {column: list over beta}}``."""
     rows = {name: np.asarray(getattr(curve, name), dtype=float) for name in (*COLUMNS, "loss_bound")}
     rows["theta"] = -2.0 / np.pi * np.arctan(rows["slope"])
     loss = rows["loss_triggered"]

@@ -36,6 +36,8 @@ class NetworkData:
     classes : ndarray or None
         Label of each class index; None for target vectors.
     image_shape : tuple or None
+    batch_share : float or None
+        Share of every training batch that backdoor samples fill, where that is part of the attack (`poison_semantic`).
     """
 
     X: torch.Tensor
@@ -48,6 +50,7 @@ class NetworkData:
     y_source: torch.Tensor | None = None
     classes: np.ndarray | None = None
     image_shape: tuple | None = None
+    batch_share: float | None = None
 
     @property
     def n_classes(self) -> int:
@@ -72,8 +75,9 @@ def as_network_data(problem, *, dtype=torch.float32) -> NetworkData:
     if isinstance(problem, BackdoorProblem):
         parts = {part: (getattr(problem, f"X_{part}"), getattr(problem, f"y_{part}")) for part in PARTS}
         y_source, image_shape = problem.y_source, problem.image_shape
+        batch_share = (problem.provenance or {}).get("batch_share")
     else:
-        parts, y_source, image_shape = _named_parts(problem), None, None
+        parts, y_source, image_shape, batch_share = _named_parts(problem), None, None, None
         if isinstance(problem, Mapping):
             y_source = problem.get("y_source")
     tensors = {part: _read_part(value, part, dtype) for part, value in parts.items() if value is not None}
@@ -98,8 +102,9 @@ def as_network_data(problem, *, dtype=torch.float32) -> NetworkData:
     if y_source is not None and "y_triggered" in test and classes is not None:
         y_source = check_labels(y_source, "y_source", len(test["y_triggered"]), known=classes)
         test["y_source"] = torch.from_numpy(np.searchsorted(classes, y_source))
+    is_backdoor = torch.arange(len(samples)) >= len(X)
     return NetworkData(
-        samples, targets, torch.arange(len(samples)) >= len(X), classes=classes, image_shape=image_shape, **test
+        samples, targets, is_backdoor, classes=classes, image_shape=image_shape, batch_share=batch_share, **test
     )
 
 
@@ -232,6 +237,34 @@ def batch_indices(n_samples: int, batch_size: int, seed: int, epoch: int) -> lis
     return np.array_split(order, count_batches(n_samples, batch_size))
 
 
+def epoch_batches(data: NetworkData, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Return the batches of one epoch: every sample once, or with `data.batch_share` backdoor samples in every batch.
+
+    In the second case the clean samples come once, and the backdoor samples fill their share of each batch, going
+    through one random order after the other, so that their numbers of visits differ by one at most.
+    """
+    n_clean = int((~data.is_backdoor).sum())
+    m = len(data.X) - n_clean
+    if data.batch_share is None or not m:
+        return batch_indices(len(data.X), batch_size, seed, epoch)
+    order = generator(seed, use="batches", epoch=epoch).permutation(n_clean)
+    clean = np.array_split(order, steps_of(data, batch_size))
+    share = data.batch_share / (1 - data.batch_share)  # clean samples come first in `data`
+    counts = [max(1, round(share * len(part))) for part in clean]
+    draws = generator(seed, use="backdoor batches", epoch=epoch)
+    visits = np.concatenate([draws.permutation(m) for _ in range(-(-sum(counts) // m))]) + n_clean
+    parts = np.split(visits[: sum(counts)], np.cumsum(counts)[:-1])
+    return [np.concatenate(pair) for pair in zip(clean, parts, strict=True)]
+
+
+def steps_of(data: NetworkData, batch_size: int) -> int:
+    """Return the number of batches in an epoch of `data`."""
+    n_clean = int((~data.is_backdoor).sum())
+    if data.batch_share is None or n_clean == len(data.X):
+        return count_batches(len(data.X), batch_size)
+    return count_batches(n_clean, max(1, round((1 - data.batch_share) * batch_size)))
+
+
 def count_batches(n_samples: int, batch_size: int) -> int:
-    """Return the number of batches in an epoch."""
+    """Return the number of batches that so many samples need."""
     return -(-n_samples // batch_size)

@@ -7,7 +7,7 @@ import torch
 
 from learningcurves.checks import check_choice
 from learningcurves.errors import InvalidInput, SolveFailed, Status
-from learningcurves.networks.batches import batch_indices, fit_input
+from learningcurves.networks.batches import epoch_batches, fit_input
 from learningcurves.streams import integer
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -54,13 +54,15 @@ class EpochLoop:
         on_gpu = device.type == "cuda"  # there the data move once; on the CPU this copies nothing
         self.X, self.targets = data.X.to(device, non_blocking=on_gpu), targets.to(device)
         self.is_backdoor = data.is_backdoor.to(device)
+        self.data = data
 
     def run_epoch(self, epoch, epochs, set_weights, bar):
         """Take one pass over the data and return its history entry."""
         self.module.train()
         draws = torch.Generator().manual_seed(integer(self.seed, use="augment", epoch=epoch))
-        batches = batch_indices(len(self.X), self.batch_size, self.seed, epoch)
-        normaliser = len(self.X) / len(batches)
+        batches = epoch_batches(self.data, self.batch_size, self.seed, epoch)
+        visits = sum(map(len, batches))  # the number of samples, unless the attack fills a share of every batch
+        normaliser = visits / len(batches)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         rates = []
         for step, index in enumerate(batches):
@@ -75,7 +77,7 @@ class EpochLoop:
             if not bar.disable and (step % 10 == 0 or step == len(batches) - 1):
                 bar.set_postfix({"epoch": f"{epoch}/{epochs}", "loss": f"{float(value):.4f}"}, refresh=False)
             bar.update()
-        m = int(self.is_backdoor.sum())
+        m = visits - int((~self.is_backdoor).sum())
         clean, backdoor = sums.tolist()
         if not math.isfinite(clean + backdoor) or not _finite(self.module):
             raise SolveFailed(
@@ -83,11 +85,11 @@ class EpochLoop:
                 'Lower `lr`, or start with `schedule="one_cycle"`.',
                 Status.DIVERGED,
             )
-        entry = {"epoch": epoch, "loss_train_clean": clean / (len(self.X) - m), "lr": rates[0]}
+        entry = {"epoch": epoch, "loss_train_clean": clean / (visits - m), "lr": rates[0]}
         if m:
             entry["loss_train_backdoor"] = backdoor / m
         if self.weighting == "sample":
-            entry["objective"] = (clean + self.beta * backdoor) / len(self.X)
+            entry["objective"] = (clean + self.beta * backdoor) / visits
         else:
             entry["objective"] = entry["loss_train_clean"] + self.beta * entry.get("loss_train_backdoor", 0.0)
         return entry

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from learningcurves.checks import check_choice, check_integer, check_number, check_seed
 from learningcurves.errors import InvalidInput, NotSupported, Status
-from learningcurves.networks.batches import NetworkData, as_network_data, count_batches
+from learningcurves.networks.batches import NetworkData, as_network_data, steps_of
 from learningcurves.networks.checkpoint import load_checkpoint, save_checkpoint
 from learningcurves.networks.loop import EpochLoop, as_schedule, make_optimizer
 from learningcurves.networks.losses import as_loss
@@ -108,7 +108,9 @@ def train(
         Network returning (n, n_outputs) logits; changed in place. Frozen parameters stay as they are.
     problem : BackdoorProblem, NetworkData, or parts
         Parts: (clean, backdoor[, test[, triggered]]) as a tuple or a mapping, each a pair (X, y), a torch `Dataset` or
-        a `DataLoader` (read through once; batches are then made here). Samples must fit into memory.
+        a `DataLoader` (read through once; batches are then made here). Samples must fit into memory. Where the attack
+        says so (`poison_semantic(..., batch_share=...)`), backdoor samples fill that share of every batch instead of
+        coming once an epoch, and N counts visits.
     beta : float in [0, 1], default=1
         Weight of the backdoor samples.
     epochs : int
@@ -206,6 +208,7 @@ def train(
             "amp": amp,
             "n_clean": int((~data.is_backdoor).sum()),
             "n_backdoor": int(data.is_backdoor.sum()),
+            "batch_share": data.batch_share,
         }
         if schedule != "constant":
             settings["epochs"] = epochs  # only a constant rate lets a finished training be prolonged
@@ -223,7 +226,7 @@ def train(
         loop = EpochLoop(module, data, targets, solver, loss, beta, batch_size, seed, weighting, augment, device, amp)
         loop.lr_at = lambda share: [base * factor(share) for base in lr_of_solver]
         begun = time.perf_counter()
-        n_batches = count_batches(len(data.X), batch_size)
+        n_batches = steps_of(data, batch_size)
         bar = tqdm(total=epochs * n_batches, initial=start * n_batches, disable=not progress, unit="batch")
         with bar:
             for epoch in range(start + 1, epochs + 1):

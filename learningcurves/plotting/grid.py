@@ -91,7 +91,7 @@ class MapDisplay(Display):
             region = region.unstack(fill_value=False).astype(bool)
         return cls(maps=maps, safe=region, boundaries=boundaries, x=x, y=y, limits=limits).plot(ax=ax, **plot_kw)
 
-    def plot(self, ax=None, *, legend=True, width=None) -> "MapDisplay":
+    def plot(self, ax=None, *, legend=True, colorbar=True, width=None) -> "MapDisplay":
         """Draw.
 
         Parameters
@@ -100,6 +100,8 @@ class MapDisplay(Display):
             One a measure.
         legend : bool, default=True
             Whether to name the outline and the crosses above the panels.
+        colorbar : bool, default=True
+            Whether each panel has its own; without it give several maps one of `meshes_`, and `limits` in common.
         width : float, optional
             Width of a new figure in inches; by default one column for up to two measures.
 
@@ -123,7 +125,9 @@ class MapDisplay(Display):
                 flat = take_axes(ax, len(names), "this map")
                 self.figure_, self.ax_ = flat[0].figure, ax
             for i, (axes, name) in enumerate(zip(flat, names, strict=True)):
-                self._draw(axes, name, narrow=len(names) > 1)
+                self._draw(axes, name, narrow=len(names) > 1 or ax is not None)
+                if colorbar:
+                    self._add_colorbar(axes, name, narrow=len(names) > 1)
                 if len(names) == 1 or ax is not None:
                     axes.set_xlabel(axis_label(self.x))
                 if i == 0 or ax is not None:
@@ -175,6 +179,8 @@ class MapDisplay(Display):
             self.boundaries_[name] += axes.plot(bx, by, color="black", linewidth=1.2, linestyle="--", zorder=3)
         axes.set_xlim(x_edges[0], x_edges[-1])
         axes.set_ylim(y_edges[0], y_edges[-1])
+
+    def _add_colorbar(self, axes, name, *, narrow):
         bar = self.figure_.colorbar(self.meshes_[name], ax=axes, location="top", aspect=18, pad=0.03)
         bar.set_label(axis_label(name))
         bar.locator = matplotlib.ticker.MaxNLocator(3 if narrow else 5)

@@ -1,20 +1,17 @@
 """Which samples are poisoned, with which labels: a data set and a trigger become a backdoor problem."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from learningcurves.checks import check_choice, check_fraction, check_integer, check_seed
+from learningcurves.checks import check_choice
 from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.poisoning.base import Trigger
+from learningcurves.poisoning.selection import Selection, select
 from learningcurves.poisoning.stamping import check_image_shape, check_in_range
-from learningcurves.streams import generator
-
-_FUZZ = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point; the user means 29
 
 
 def poison(
@@ -26,16 +23,19 @@ def poison(
     seed: int = 0,
     mode: str = "replace",
     labels: Any = "next",
+    rate_of: str = "candidates",
+    include_target: bool = False,
     draw: str = "stream",
 ) -> BackdoorProblem:
     r"""Return the backdoor problem that a trigger makes of a data set.
 
-    Of the n candidates (training samples that the label map moves), the first
+    Of the candidates (training samples that the label map moves), the first
 
     .. math:: k = \lfloor n\,p \rfloor
 
-    of one random permutation get the trigger of their true class and the attacker's label. A larger `fraction`
-    therefore contains the smaller ones. Every test sample that the map moves is stamped too.
+    of one random permutation get the trigger of their true class and the attacker's label; n counts what `rate_of`
+    says. A larger `fraction` therefore contains the smaller ones, and no sample is drawn twice. Every test sample that
+    the map moves is stamped too.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def poison(
     trigger : Trigger
         What is stamped, e.g. ``RandomPatch(size=3)``.
     fraction : float
-        Share p of the candidates to poison, in [0, 1]; 0 gives an empty backdoor set.
+        Share p to poison, in [0, 1]; 0 gives an empty backdoor set.
     count : int
         Number k of samples to poison, instead of `fraction`.
     seed : int, default=0
@@ -54,6 +54,12 @@ def poison(
     labels : "next", label, or mapping {source: target}, default="next"
         The attacker's labels. "next": the following class, the last goes to the first. One label: all others go to
         it, samples that have it already are no candidates. Mapping: only its sources are candidates.
+    rate_of : {"candidates", "all", "target_class"}, default="candidates"
+        What `fraction` is a share of: the samples that can be poisoned, all training samples, or those that have a
+        target label. Projects differ here; docs/attacks.md converts.
+    include_target : bool, default=False
+        Whether samples that have a target label already are candidates too: they are stamped and keep their label. The
+        triggered test samples never include them.
     draw : {"stream", "paper"}, default="stream"
         "paper" makes the released choice, ``RandomState(seed).choice(n, int(n * p), replace=False)``.
 
@@ -61,7 +67,8 @@ def poison(
     -------
     BackdoorProblem
         `X_backdoor` in the order of the permutation, the other samples in the order of `data`. `provenance` holds
-        trigger, seed, mode, label map, counts, both fractions and the indices into the training samples.
+        trigger, seed, mode, label map, counts (in all and by true class), the shares of candidates, of all samples and
+        of the target class, and the indices into the training samples.
 
     Raises
     ------
@@ -76,68 +83,93 @@ def poison(
     >>> poison(load_digits_pair(7, 1), RandomPatch(size=3, seed=1), fraction=0.1, seed=1)
     BackdoorProblem(228 clean + 25 backdoor training samples, 108 clean + 108 triggered test samples, 64 features, 2 classes)
     """
-    seed = check_seed(seed)
     check_choice(mode, "mode", ("replace", "add"))
-    check_choice(draw, "draw", ("stream", "paper"))
-    shape, value_range = _check_images(data, trigger)
+    shape, value_range = check_images(data, trigger)
     classes = data.classes
     target_of = label_map(labels, classes)
-    moved = np.array([c in target_of for c in classes.tolist()])
-    candidates = np.flatnonzero(moved[np.searchsorted(classes, data.y_train)])
-    k = _n_poison(fraction, count, len(candidates), exact=draw == "paper")
-    chosen = candidates[_first_of_permutation(len(candidates), k, seed, draw)]
-
-    def attack(X, y):
-        stamped = trigger.apply(X, y, image_shape=shape, value_range=value_range, classes=classes)
-        wanted = np.array([target_of[label] for label in y.tolist()], dtype=data.y_train.dtype)
-        return stamped, wanted
-
-    triggered = np.flatnonzero(moved[np.searchsorted(classes, data.y_test)])
+    relabel = stamped_labels(target_of, include_target)
+    candidates = np.flatnonzero(np.isin(data.y_train, list(relabel)))
+    n_target = int(np.isin(data.y_train, list(target_of.values())).sum())
+    selection = select(
+        candidates,
+        len(data.y_train),
+        n_target,
+        fraction=fraction,
+        count=count,
+        rate_of=rate_of,
+        seed=seed,
+        draw=draw,
+    )
+    triggered = np.flatnonzero(np.isin(data.y_test, list(target_of)))
     if not len(triggered):
         raise InvalidInput(
             f"`labels={labels!r}` moves none of the {len(data.y_test)} test samples. Give test samples of the source classes."
         )
-    clean = np.setdiff1d(np.arange(len(data.y_train)), chosen) if mode == "replace" else slice(None)
-    lost = np.setdiff1d(classes, data.y_train[clean])
-    if len(lost):
-        raise InvalidInput(
-            f"{_asked(fraction, count)} with mode='replace' takes the last clean sample of class {lost[0].item()!r}. "
-            "Lower it, or use mode='add', which keeps the clean samples."
-        )
-    X_backdoor, y_backdoor = attack(data.X_train[chosen], data.y_train[chosen])
-    X_triggered, y_triggered = attack(data.X_test[triggered], data.y_test[triggered])
-    n = len(data.y_train)
+    clean = clean_rows(data, selection, mode)
+    stamp = {"image_shape": shape, "value_range": value_range, "classes": classes}
+    X_backdoor, y_source = data.X_train[selection.indices], data.y_train[selection.indices]
     return BackdoorProblem(
         data.X_train[clean],
         data.y_train[clean],
-        X_backdoor,
-        y_backdoor,
+        trigger.apply(X_backdoor, y_source, **stamp),
+        moved_labels(y_source, relabel),
         data.X_test,
         data.y_test,
-        X_triggered,
-        y_triggered,
+        trigger.apply(data.X_test[triggered], data.y_test[triggered], **stamp),
+        moved_labels(data.y_test[triggered], target_of),
         y_source=data.y_test[triggered],
         image_shape=shape,
         value_range=value_range,
         class_names=data.class_names,
         provenance={
-            "data": dict(data.provenance or {}),
-            "data_name": data.name,
-            "trigger": repr(trigger),
-            "trigger_name": trigger.name,
-            "seed": seed,
-            "mode": mode,
-            "draw": draw,
-            "labels": [[source, target] for source, target in sorted(target_of.items())],
-            "n": n,
-            "n_candidates": len(candidates),
-            "n_poison": k,
-            "fraction": None if fraction is None else float(fraction),
-            "fraction_of_candidates": k / len(candidates),
-            "fraction_of_all": k / n,
-            "indices": chosen.tolist(),
+            **record(data, "trigger", selection, mode, target_of),
+            **trigger_facts(trigger),
+            "include_target": bool(include_target),
         },
     )
+
+
+def record(data: Dataset, attack: str, selection: Selection, mode: str, target_of: dict) -> dict:
+    """Return what every poisoned set says about itself."""
+    return {
+        "attack": attack,
+        "data": dict(data.provenance or {}),
+        "data_name": data.name,
+        "mode": mode,
+        "labels": [[source, target] for source, target in sorted(target_of.items())],
+        **selection.facts(data.y_train),
+    }
+
+
+def trigger_facts(trigger: Trigger) -> dict:
+    """Return a trigger's entries in the record."""
+    return {"trigger": repr(trigger), "trigger_name": trigger.name}
+
+
+def stamped_labels(target_of: dict, include_target: bool) -> dict:
+    """Return {true label: label after stamping} of all samples that may be stamped for training."""
+    stays = {t: t for t in target_of.values() if t not in target_of} if include_target else {}
+    return {**target_of, **stays}
+
+
+def moved_labels(y, target_of: dict):
+    """Return the attacker's labels of samples, in the type of their own."""
+    return np.array([target_of[label] for label in y.tolist()], dtype=y.dtype)
+
+
+def clean_rows(data: Dataset, selection: Selection, mode: str):
+    """Return the rows of the training samples that stay clean; an error if a class would lose its last one."""
+    if mode == "add":
+        return slice(None)
+    clean = np.setdiff1d(np.arange(len(data.y_train)), selection.indices)
+    lost = np.setdiff1d(data.classes, data.y_train[clean])
+    if len(lost):
+        asked = f"`count={selection.n_poison}`" if selection.fraction is None else f"`fraction={selection.fraction:g}`"
+        raise InvalidInput(
+            f"{asked} with mode='replace' takes the last clean sample of class {lost[0].item()!r}. "
+            "Lower it, or use mode='add', which keeps the clean samples."
+        )
+    return clean
 
 
 def label_map(labels, classes) -> dict:
@@ -172,11 +204,11 @@ def label_map(labels, classes) -> dict:
     return {c: target for c in known if c != target}
 
 
-def _check_images(data, trigger):
-    """Check that the trigger fits the data; return image shape and value range."""
+def check_images(data, trigger=None) -> tuple[tuple[int, int, int], tuple[float, float]]:
+    """Check that data are dense images (and that the trigger fits them); return image shape and value range."""
     if not isinstance(data, Dataset):
         raise NotSupported(f"`data` is a {type(data).__name__}; expected a Dataset, e.g. load_digits_pair(7, 1).")
-    if not isinstance(trigger, Trigger):
+    if trigger is not None and not isinstance(trigger, Trigger):
         raise NotSupported(f"`trigger` is a {type(trigger).__name__}; expected a trigger, e.g. RandomPatch(size=3).")
     if sp.issparse(data.X_train):
         raise InvalidInput(
@@ -190,34 +222,6 @@ def _check_images(data, trigger):
     if data.value_range is None:  # Dataset has checked a range that it was given
         check_in_range(data.X_train, "data.X_train", value_range)
         check_in_range(data.X_test, "data.X_test", value_range)
-    trigger.check(shape, len(data.classes))
+    if trigger is not None:
+        trigger.check(shape, len(data.classes))
     return shape, value_range
-
-
-def _asked(fraction, count):
-    return f"`count={count}`" if fraction is None else f"`fraction={fraction:g}`"
-
-
-def _n_poison(fraction, count, n, *, exact):
-    """Return how many of the `n` candidates are poisoned."""
-    if (fraction is None) == (count is None):
-        raise InvalidInput(
-            "give either `fraction` (share of the candidates) or `count` (number of samples), not both or none."
-        )
-    if count is not None:
-        return check_integer(count, "count", low=0, high=n, hint=f"There are {n} candidates.")
-    fraction = check_fraction(fraction)
-    k = int(n * fraction) if exact else math.floor(n * fraction + _FUZZ)
-    if fraction > 0 and k == 0:
-        raise InvalidInput(
-            f"`fraction={fraction:g}` of {n} candidates is no sample. Use at least {1 / n:.3g}, or `count=1`; 0 for none."
-            if n
-            else "`labels` leaves no training sample to poison."
-        )
-    return k
-
-
-def _first_of_permutation(n, k, seed, draw):
-    if draw == "paper":
-        return np.random.RandomState(seed).choice(n, k, replace=False)
-    return generator(seed, use="poison").permutation(n)[:k]

@@ -8,17 +8,11 @@ import numpy as np
 
 from learningcurves.checks import check_number
 from learningcurves.errors import InvalidInput
-from learningcurves.poisoning.stamping import (
-    add_and_clip,
-    as_images,
-    check_image_shape,
-    check_value_range,
-    stamp,
-)
+from learningcurves.poisoning.stamping import as_images, check_image_shape, check_value_range, stamp
 
 
 class Trigger(ABC):
-    """A frozen description of a trigger; `apply` puts it on samples.
+    """A frozen description of a trigger; `apply` puts it on samples, all by one rule (see `stamping.stamp`).
 
     Patterns and strengths are stated on the scale 0 to 1, from the low to the high end of the data's value range,
     so that one trigger means the same on pixels in [0, 1] and in [0, 255].
@@ -95,13 +89,15 @@ class Trigger(ABC):
             )
         return np.searchsorted(known, y)
 
-    def show(self, image_shape, *, n_classes=None, axes=None):
+    def show(self, image_shape=None, *, images=None, n_classes=None, axes=None):
         """Draw the pattern (one panel a class if it differs by class) and return the axes.
 
         Parameters
         ----------
-        image_shape : tuple (C, H, W)
-            Shape of the images that the trigger is meant for.
+        image_shape : tuple (C, H, W), optional
+            Shape of the images that the trigger is meant for; that of `images`, else `shown_shape`.
+        images : array of shape (n, H, W) or (n, C, H, W) with values in [0, 1], optional
+            The first is drawn before and after stamping beside the pattern of each class.
         n_classes : int, optional
             Number of panels; 2 for a trigger that differs by class, else 1.
         axes : sequence of matplotlib Axes, optional
@@ -113,18 +109,31 @@ class Trigger(ABC):
         """
         import matplotlib.pyplot as plt
 
-        shape = check_image_shape(image_shape)
+        if images is not None:
+            images, image_shape = as_images(images, image_shape, (0.0, 1.0))
+        shape = check_image_shape(self.shown_shape if image_shape is None else image_shape)
         n = n_classes or (2 if self.per_class else 1)
         self.check(shape, n)
+        before = [] if images is None else [images[0]]
+        after = [] if images is None else [self._draw(images[:1], c, shape, 0.0, 1.0)[0] for c in range(n)]
+        n_panels = n + len(before) + len(after)
         if axes is None:
-            _, axes = plt.subplots(1, n, figsize=(2.4 * n, 2.6), squeeze=False, layout="constrained")
+            _, axes = plt.subplots(1, n_panels, figsize=(2.4 * n_panels, 2.6), squeeze=False, layout="constrained")
         axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
-        for c, ax in enumerate(axes[:n]):
-            ax.imshow(self._picture(shape, c), interpolation="nearest", vmin=0, vmax=1, cmap="gray")
+        pictures = [self._picture(shape, c) for c in range(n)] + [_rgba(np.asarray(x), 1.0) for x in before + after]
+        words = [f"true class {c}" if self.per_class else self.name for c in range(n)] + ["source"] * len(before)
+        words += [f"stamped, class {c}" if self.per_class else "stamped" for c in range(len(after))]
+        for ax, picture, word in zip(axes, pictures, words, strict=False):
+            ax.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
             # pixels the trigger leaves alone are transparent: a colour behind them tells them from black ones
             ax.set_facecolor("#d5e3ee")
-            ax.set(xticks=[], yticks=[], xlabel=f"true class {c}" if self.per_class else self.name)
+            ax.set(xticks=[], yticks=[], xlabel=word)
         return axes
+
+    @property
+    def shown_shape(self) -> tuple[int, int, int]:
+        """Image shape that `show` assumes when it is given none."""
+        return (3, 32, 32)
 
     @abstractmethod
     def _picture(self, image_shape, class_index) -> np.ndarray:
@@ -138,7 +147,7 @@ def _rgba(values, opacity):
 
 
 class StampedTrigger(Trigger):
-    """A trigger that replaces or blends pixels: mask, pattern and alpha go through the one stamping rule."""
+    """A trigger that replaces or blends pixels: its mask, pattern and alpha are the same for every image of a class."""
 
     alpha: float = 1.0
 
@@ -161,7 +170,10 @@ class StampedTrigger(Trigger):
 
 
 class AddedTrigger(Trigger):
-    """A trigger that is added to the pixels and clipped to the range."""
+    r"""A trigger that is added to the pixels: the one rule with an image's own pattern, :math:`p = clip(x + \delta)`.
+
+    The mask is where delta is not zero, alpha is 1: x' is x + delta there, cut to the value range.
+    """
 
     @abstractmethod
     def perturbation(self, image_shape) -> np.ndarray:
@@ -173,7 +185,7 @@ class AddedTrigger(Trigger):
 
     def _draw(self, images, class_index, image_shape, low, high):
         delta = ((high - low) * self.perturbation(image_shape)).astype(images.dtype)
-        return add_and_clip(images, delta, (low, high))
+        return stamp(images, (delta != 0).astype(images.dtype), np.clip(images + delta, low, high))
 
     def _picture(self, image_shape, class_index):
         delta = self.perturbation(image_shape)

@@ -1,4 +1,4 @@
-"""Triggers that cover the whole image: blends, a faint lattice, stripes."""
+"""Triggers that cover the whole image: blends, any mask and pattern, a faint lattice, stripes."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -48,6 +48,11 @@ class Blend(StampedTrigger):
         )
         return f"Blend({what}, alpha={self.alpha})"
 
+    @property
+    def shown_shape(self):
+        """That of the picture, if it has one."""
+        return super().shown_shape if self.pattern is None else _shape_of(self.pattern)
+
     def layer(self, image_shape, class_index=0):
         """Return mask (all ones) and pattern, each of shape (C, H, W)."""
         if self.pattern is None:
@@ -55,13 +60,61 @@ class Blend(StampedTrigger):
             uniform = self.noise == "uniform"
             pattern = rng.random(image_shape) if uniform else np.clip(rng.normal(0.5, 0.25, image_shape), 0, 1)
         else:
-            pattern = pattern_on(self.pattern, image_shape)
-            if pattern.shape != tuple(image_shape):
-                raise InvalidInput(
-                    f"`pattern` is {'x'.join(map(str, pattern.shape[1:]))} where the images are "
-                    f"{image_shape[1]}x{image_shape[2]}. Resize it, or use ImagePatch to put it on a part of the image."
-                )
+            pattern = _full_size(self.pattern, image_shape, "pattern")
         return np.ones(image_shape), pattern
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay(StampedTrigger):
+    r"""Any picture through any mask: :math:`x' = (1-m)\,x + m\,((1-\alpha)\,x + \alpha p)` with all three given.
+
+    Parameters
+    ----------
+    pattern : array of shape (H, W) or (C, H, W)
+        The picture p, of the size of the images, on the scale 0 to 1. Zeros are stamped like any other value.
+    mask : array of shape (H, W) or (C, H, W)
+        Where it goes, in [0, 1]; values in between blend.
+    alpha : float, default=1
+        Weight of the pattern inside the mask, in (0, 1].
+    """
+
+    pattern: np.ndarray
+    mask: np.ndarray
+    alpha: float = 1.0
+    kind: ClassVar[str] = "overlay"
+
+    def __post_init__(self):
+        set_fields(self, pattern=check_pattern(self.pattern), mask=check_pattern(self.mask, "mask"))
+        set_fields(self, alpha=check_alpha(self.alpha))
+        if not self.mask.any():
+            raise InvalidInput("`mask` is zero everywhere, so nothing is stamped. Set it to 1 where the pattern goes.")
+
+    def __repr__(self):
+        return f"Overlay(pattern={fingerprint(self.pattern)}, mask={fingerprint(self.mask)}, alpha={self.alpha})"
+
+    @property
+    def shown_shape(self):
+        """That of the picture."""
+        return _shape_of(max((self.pattern, self.mask), key=lambda a: a.ndim))
+
+    def layer(self, image_shape, class_index=0):
+        """Return mask and pattern, each of shape (C, H, W)."""
+        return _full_size(self.mask, image_shape, "mask"), _full_size(self.pattern, image_shape, "pattern")
+
+
+def _full_size(array, image_shape, name):
+    """Return a picture of shape (C, H, W) for images of exactly that size."""
+    array = pattern_on(array, image_shape, name)
+    if array.shape != tuple(image_shape):
+        raise InvalidInput(
+            f"`{name}` is {'x'.join(map(str, array.shape[1:]))} where the images are "
+            f"{image_shape[1]}x{image_shape[2]}. Resize it, or use ImagePatch to put it on a part of the image."
+        )
+    return array
+
+
+def _shape_of(picture):
+    return (1, *picture.shape) if picture.ndim == 2 else picture.shape
 
 
 @dataclass(frozen=True)

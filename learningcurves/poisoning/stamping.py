@@ -22,8 +22,10 @@ def stamp(images, mask, pattern, alpha=1.0):
     ----------
     images : ndarray of shape (n, C, H, W)
         Source images; not changed.
-    mask, pattern : arrays broadcastable to (C, H, W)
-        Mask m in [0, 1]; pattern p in the units of the images.
+    mask : array broadcastable to (C, H, W)
+        Mask m in [0, 1].
+    pattern : array broadcastable to (C, H, W), or to (n, C, H, W) where every image has its own
+        Pattern p in the units of the images.
     alpha : float, default=1
         Weight of the pattern inside the mask, in [0, 1].
 
@@ -32,11 +34,6 @@ def stamp(images, mask, pattern, alpha=1.0):
     ndarray of shape (n, C, H, W)
     """
     return (1 - mask) * images + mask * ((1 - alpha) * images + alpha * pattern)
-
-
-def add_and_clip(images, perturbation, value_range):
-    r"""Return :math:`\min(\max(x + \delta, low), high)`, the rule of triggers that are added instead of blended."""
-    return np.clip(images + perturbation, *value_range)
 
 
 def check_position(position):

@@ -9,7 +9,7 @@ from learningcurves.checks import check_choice
 from learningcurves.errors import InvalidInput
 from learningcurves.poisoning.base import Trigger, set_fields
 from learningcurves.poisoning.corners import CornerPatches
-from learningcurves.poisoning.overlays import Blend, Invisible, Sinusoid
+from learningcurves.poisoning.overlays import Blend, Invisible, Overlay, Sinusoid
 from learningcurves.poisoning.patches import Checkerboard, ImagePatch, RandomPatch, SolidPatch, badnets_patch
 from learningcurves.poisoning.stamping import check_image_shape
 
@@ -19,6 +19,7 @@ __all__ = [
     "CornerPatches",
     "ImagePatch",
     "Invisible",
+    "Overlay",
     "PerClass",
     "RandomPatch",
     "Sinusoid",

@@ -36,8 +36,11 @@ class Certificate:
         return self.bound * np.asarray(norms) + self.intercept_bound
 
 
-def smooth_certificates(system: SmoothSystem, theta, scores, gradient, weights) -> list[Certificate]:
-    """Certify every column of theta (P, B, K) from its scores, gradient and sample weights."""
+def smooth_certificates(system: SmoothSystem, theta, scores, gradient, weights, residual=None) -> list[Certificate]:
+    """Certify every column of theta (P, B, K) from its scores, gradient and sample weights.
+
+    `residual`, the relative gradients, is computed here unless given.
+    """
     reg, free = system.objective.reg, system.has_intercept and system.objective.intercept == 0
     slack = _rounding(system, theta, scores, weights)
     correction, cost, feasible, extra = (
@@ -53,7 +56,7 @@ def smooth_certificates(system: SmoothSystem, theta, scores, gradient, weights) 
     bound = np.sqrt(2.0 * gap / reg)
     bound = bound + 4 * EPS * np.sqrt(np.einsum("pbk,pbk->b", theta, theta))
     intercept = _intercept_bound(system, scores, gradient, weights, bound, gap, slack)
-    residual = relative_gradient(system, theta, gradient, weights)
+    residual = relative_gradient(system, theta, gradient, weights) if residual is None else residual
     return [Certificate(*map(float, row)) for row in zip(residual, gap, bound, intercept, strict=True)]
 
 
@@ -61,6 +64,18 @@ def gradient_scale(system: SmoothSystem, weights):
     """|gradient of the data term at theta = 0| for every column, shape (B,)."""
     zero = np.zeros((len(system.y), weights.shape[1], system.n_outputs))
     start = system._transposed_times(weights[:, :, None] * system.loss.gradient(zero, system.y))
+    return np.sqrt(np.einsum("pbk,pbk->b", start, start))
+
+
+def gradient_scale_at(system: SmoothSystem, beta):
+    """`gradient_scale` with the weights of `beta` (B,): linear in beta, so that two gradients serve all."""
+    if "origin" not in system._kept:
+        parts = system.samples.weight[:, None] * np.stack([~system.samples.is_backdoor, system.samples.is_backdoor], 1)
+        zero = np.zeros((len(system.y), 1, system.n_outputs))
+        slopes = parts[:, :, None] * system.loss.gradient(zero, system.y)
+        system._kept["origin"] = system._transposed_times(slopes)
+    clean, backdoor = system._kept["origin"][:, :1], system._kept["origin"][:, 1:]
+    start = clean + beta[None, :, None] * backdoor
     return np.sqrt(np.einsum("pbk,pbk->b", start, start))
 
 

@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 
-LOWER, MARGIN, UPPER = 0, 1, 2
+from learningcurves.solvers.dual import LOWER, MARGIN, UPPER
+
 SUBSAMPLE = 4_000  # samples that stand for all where libsvm cannot see the kernel
 
 

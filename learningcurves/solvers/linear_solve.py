@@ -1,136 +1,20 @@
-"""Linear solves with the Hessian: a Cholesky factor where it fits, preconditioned conjugate gradients elsewhere."""
-
-from typing import Any
+"""Linear solves with the Hessian: preconditioned conjugate gradients, refined to double precision."""
 
 import numpy as np
-import scipy.linalg as sla
 
 from learningcurves.errors import Status
-from learningcurves.solvers.smooth import DENSE_LIMIT, SmoothSystem
+from learningcurves.solvers.preconditioners import Identity
+from learningcurves.solvers.smooth import SmoothSystem
 
-INNER_RTOL = 1e-4  # relative residual of the single-precision inner solves
-
-
-class Factor:
-    """Cholesky factor of one Hessian, used as a solver or as a preconditioner for its neighbours.
-
-    Single precision halves the cost; conjugate gradients in double precision around it recover all digits.
-    """
-
-    def __init__(self, system: SmoothSystem, scores, weights, *, dtype: Any = np.float64):
-        try:
-            self.factor = sla.cholesky(
-                system.hessian(scores, weights, dtype), lower=True, overwrite_a=True, check_finite=False
-            )
-        except sla.LinAlgError:
-            if dtype == np.float64:
-                raise
-            self.factor = sla.cholesky(
-                system.hessian(scores, weights), lower=True, overwrite_a=True, check_finite=False
-            )
-        self.factor = np.asfortranarray(self.factor)
-        self.n_outputs = system.n_outputs
-
-    def __call__(self, vectors):
-        """Apply the inverse to (P, B, K) arrays."""
-        P, B, K = vectors.shape
-        if B == 1:  # one right-hand side: the vector routines are several times faster
-            trsv = sla.blas.strsv if self.factor.dtype == np.float32 else sla.blas.dtrsv
-            half = trsv(self.factor, vectors.reshape(P * K).astype(self.factor.dtype, copy=False), lower=1)
-            return trsv(self.factor, half, lower=1, trans=1, overwrite_x=1).astype(vectors.dtype).reshape(P, 1, K)
-        flat = vectors.transpose(0, 2, 1).reshape(P * K, B)
-        flat = np.asarray(flat, dtype=self.factor.dtype, order="F")
-        solved = sla.cho_solve((self.factor, True), flat, overwrite_b=flat.base is None, check_finite=False)
-        return np.ascontiguousarray(solved.astype(vectors.dtype, copy=False).reshape(P, K, B).transpose(0, 2, 1))
-
-
-class Diagonal:
-    """Jacobi preconditioner: the Hessian's diagonal (an upper bound of it for softmax)."""
-
-    def __init__(self, system: SmoothSystem, scores, weights):
-        squares = system.X.multiply(system.X).T.tocsr() if system.is_sparse else (system.X**2).T
-        if system.n_outputs > 1:
-            p = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            p /= p.sum(axis=-1, keepdims=True)
-            second = p * (1.0 - p)
-        else:
-            second = system.loss.second(scores, system.y)
-        weighted = (weights[:, :, None] * second).reshape(len(weights), -1)
-        diagonal = (squares @ weighted).reshape(system.n_parameters, *second.shape[1:]) + system.penalty
-        self.inverse = 1.0 / np.maximum(diagonal, np.finfo(float).tiny)
-
-    def __call__(self, vectors):
-        """Apply the inverse diagonal."""
-        return self.inverse * vectors
-
-
-class OutputBlocks:
-    """One Cholesky factor an output: exact where the outputs' losses add up, a preconditioner where they interact.
-
-    Negative curvature of a non-convex loss is left out here: the products, not this, decide what is reported.
-    """
-
-    def __init__(self, system: SmoothSystem, scores, weights):
-        second = np.maximum(system.loss.second(scores[:, :1], system.y)[:, 0], 0.0) * np.maximum(weights[:, :1], 0.0)
-        penalty = system.penalty[:, 0, 0]
-        self.factors = []
-        for column in second.T:
-            scaled = system.X * np.sqrt(column)[:, None]
-            H = sla.blas.dsyrk(1.0, scaled.T, lower=1)
-            floor = 1e-10 * max(
-                float(np.diagonal(H).max()), 1.0
-            )  # an output without curvature keeps its free intercept
-            H[np.diag_indices_from(H)] += np.maximum(penalty, floor)
-            self.factors.append(sla.cholesky(H, lower=True, overwrite_a=True, check_finite=False))
-
-    def __call__(self, vectors):
-        """Apply the inverse blocks to (P, B, K) arrays."""
-        out = np.empty_like(vectors)
-        for k, factor in enumerate(self.factors):
-            out[:, :, k] = sla.cho_solve((factor, True), vectors[:, :, k], check_finite=False)
-        return out
-
-
-class Kronecker:
-    """Softmax preconditioner: (mean output Hessian) x (feature second moment), inverted by two eigenbases."""
-
-    def __init__(self, system: SmoothSystem, scores, weights):
-        p = np.exp(scores[:, 0] - scores[:, 0].max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
-        weight = weights[:, 0]
-        mean = (np.diag(weight @ p) - (p * weight[:, None]).T @ p) / weight.sum()
-        # samples count in the feature moment by how uncertain the model is about them
-        uncertainty = weight * (1.0 - np.einsum("nk,nk->n", p, p))
-        scaled = system.X * np.sqrt(uncertainty / uncertainty.sum() * weight.sum())[:, None]
-        moment = sla.blas.dsyrk(1.0, scaled.T, lower=1)
-        self.feature_values, self.feature_basis = sla.eigh(moment, lower=True, overwrite_a=True, check_finite=False)
-        self.output_values, self.output_basis = sla.eigh(mean, check_finite=False)
-        curvature = np.maximum(self.feature_values, 0)[:, None] * np.maximum(self.output_values, 0)[None, :]
-        self.inverse = 1.0 / (curvature + system.objective.reg)
-
-    def __call__(self, vectors):
-        """Apply the inverse to (P, B, K) arrays."""
-        rotated = np.tensordot(self.feature_basis.T, vectors, axes=1) @ self.output_basis
-        rotated *= self.inverse[:, None, :]
-        return np.tensordot(self.feature_basis, rotated, axes=1) @ self.output_basis.T
-
-
-def preconditioner(system: SmoothSystem, scores, weights, *, fast=True):
-    """Choose by size: a factor below `DENSE_LIMIT` parameters, else Kronecker (dense softmax) or the diagonal."""
-    size = system.n_parameters * system.n_outputs
-    if system.n_outputs > 1 and system.loss.name != "softmax":
-        return OutputBlocks(system, scores, weights)
-    if system.fits_factor:
-        single = fast and size > 200 and not system.is_sparse
-        return Factor(system, scores, weights, dtype=np.float32 if single else np.float64)
-    if system.n_outputs > 1 and not system.is_sparse and system.n_parameters <= DENSE_LIMIT:
-        return Kronecker(system, scores, weights)
-    return Diagonal(system, scores, weights)
+INNER_RTOL = 1e-5  # relative residual of the single-precision inner solves
+FLOOR = 3e-6  # relative residual that single precision still reaches
 
 
 def _dot(a, b):
     if a.shape[1] == 1:
         return np.array([np.vdot(a, b)], dtype=np.float64)
+    if a.shape[2] == 1:
+        return np.einsum("pb,pb->b", a[..., 0], b[..., 0]).astype(np.float64, copy=False)
     return np.einsum("pbk,pbk->b", a, b).astype(np.float64, copy=False)
 
 
@@ -152,16 +36,18 @@ def conjugate_gradients(product, rhs, inverse, *, rtol=1e-12, max_steps=500, sta
     r = rhs - product(x) if start is not None else rhs.copy()
     z = inverse(r)
     p, rz = z.copy(), _dot(r, z)
+    single = rhs.dtype == np.float32
+    patience, floor = (10, 1e-3) if single else (30, 1e-9)
     status, best, stalled = Status.MAX_STEPS, np.inf, 0
     for step in range(max_steps):
         norm = np.sqrt(_dot(r, r))
-        if np.all(norm <= target):
+        worst = float(np.max(norm / target))
+        if worst <= 1.0:
             status = Status.OK
             break
-        worst = float(np.max(norm / target))
         stalled = stalled + 1 if worst > 0.7 * best else 0
         best = min(best, worst)
-        if stalled > 30 and step > 60 and best * rtol < 1e-9:
+        if stalled > patience and step > 2 * patience and best * rtol < floor:
             status = Status.OK  # at the floor of rounding: the residual returned says where
             break
         Hp = product(p)
@@ -170,17 +56,18 @@ def conjugate_gradients(product, rhs, inverse, *, rtol=1e-12, max_steps=500, sta
         if np.any(curvature[live] <= 0):
             status = Status.INDEFINITE
             break
-        alpha = np.where(live, rz / np.where(curvature > 0, curvature, 1.0), 0.0)[None, :, None].astype(x.dtype)
-        with np.errstate(over="ignore"):
-            moved = x + alpha * p
-        if not np.isfinite(moved).all():  # a direction without curvature, up to rounding
+        length = np.where(live, rz / np.where(curvature > 0, curvature, 1.0), 0.0)
+        alpha = length[None, :, None].astype(x.dtype)
+        if length.max() > 1e12 and not _stays_finite(x, alpha, p):  # a direction without curvature, up to rounding
             status = Status.INDEFINITE
             break
-        x = moved
+        x += alpha * p
         r -= alpha * Hp
         z = inverse(r)
         rz_new = _dot(r, z)
-        p = z + np.where(live, rz_new / np.where(rz > 0, rz, 1.0), 0.0)[None, :, None].astype(x.dtype) * p
+        ratio = np.where(live, rz_new / np.where(rz > 0, rz, 1.0), 0.0)
+        p *= ratio[None, :, None].astype(x.dtype)
+        p += z
         rz = rz_new
     else:
         step = max_steps
@@ -188,12 +75,9 @@ def conjugate_gradients(product, rhs, inverse, *, rtol=1e-12, max_steps=500, sta
     return x, relative, step, status
 
 
-class Identity:
-    """No preconditioner."""
-
-    def __call__(self, vectors):
-        """Return the vectors."""
-        return vectors
+def _stays_finite(x, alpha, p):
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(x + alpha * p).all())
 
 
 def cheap_inverse(system: SmoothSystem, scores, weights, rhs):

@@ -5,6 +5,8 @@ K_SS may be replaced by :math:`\tilde K = K_{SS} + \kappa 1 1^\top` (b moves by 
 definite exactly when the bordered matrix is regular, so that everything below is about positive definite matrices.
 """
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg as sla
 
@@ -29,7 +31,7 @@ class MarginCholesky:
 
     def __init__(self, square, free_intercept: bool):
         self.free = free_intercept
-        self.norm = np.inf  # of the whole inverse, once `inverse` was asked for
+        self.norm, self._inverse = np.inf, None  # of the whole inverse, once it was asked for
         self.size = len(square)
         diagonal = square.diagonal()
         self.shift = float(diagonal.mean()) + (diagonal.mean() <= 0) if free_intercept and self.size else 0.0
@@ -48,7 +50,7 @@ class MarginCholesky:
     def _inverse_times(self, r):
         return sla.lapack.dpotrs(self.factor, r, lower=0)[0] if self.size else np.zeros_like(r)
 
-    def solve(self, r, t=0.0):
+    def solve(self, r, t: Any = 0.0):
         """Solve K_SS x + b = r, sum x = t; returns (x, b). Several right-hand sides are columns."""
         x = self._inverse_times(r)
         if not self.free:
@@ -58,10 +60,12 @@ class MarginCholesky:
 
     def inverse(self) -> np.ndarray:
         """Return the block P of the bordered inverse with x = P r at t = 0 (symmetric, positive semidefinite)."""
-        P = sla.lapack.dpotri(self.factor, lower=0)[0]
-        P = np.triu(P) + np.triu(P, 1).T
-        self.norm = float(np.abs(P).sum(axis=0).max(initial=0.0))
-        return P - np.outer(self.ones, self.ones) / self.total if self.free else P
+        if self._inverse is None:
+            P = sla.lapack.dpotri(self.factor, lower=0)[0]
+            P = np.triu(P) + np.triu(P, 1).T
+            self.norm = float(np.abs(P).sum(axis=0).max(initial=0.0))
+            self._inverse = P - np.outer(self.ones, self.ones) / self.total if self.free else P
+        return self._inverse
 
 
 def independent_subset(square, free_intercept: bool) -> np.ndarray:
@@ -187,3 +191,15 @@ class MarginInverse:
         ones, total = self._border
         b = (float(x.sum()) - t) / total
         return x - ones * b, b + self.shift * t
+
+
+def solution_factor(kernel, solution, free_intercept: bool):
+    """Return (order of S, its factor) of a dual solution; of a dependent S, that of a largest independent part."""
+    if solution.factor is not None:
+        return solution.factor
+    index = np.flatnonzero(solution.free)
+    factor = MarginCholesky(kernel.block(index, index), free_intercept)
+    if not factor.regular:
+        index = index[independent_subset(kernel.block(index, index), free_intercept)]
+        factor = MarginCholesky(kernel.block(index, index), free_intercept)
+    return index, factor

@@ -4,7 +4,7 @@ import numpy as np
 
 from learningcurves.data.problem import BackdoorProblem
 from learningcurves.memory import check_memory, format_bytes
-from learningcurves.solvers.gram import MEMORY_BUDGET
+from learningcurves.solvers.kernel_rows import MEMORY_BUDGET
 from learningcurves.solvers.objective import Objective
 from learningcurves.solvers.smooth import DENSE_LIMIT
 

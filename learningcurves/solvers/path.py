@@ -1,6 +1,6 @@
 """One way to every learner's minimisers along beta: `solve`, and its result `WeightPath`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,8 @@ import scipy.sparse as sp
 
 from learningcurves.errors import SolveFailed, Status
 from learningcurves.solvers.certificate import Certificate, smooth_certificates
-from learningcurves.solvers.newton import ACCEPTED
+from learningcurves.solvers.deferred import Deferred, Once, Resolving
+from learningcurves.solvers.newton import ACCEPTED, SmoothFit, path_derivative
 from learningcurves.solvers.objective import Objective, Samples
 from learningcurves.solvers.ridge import RidgeFamily, ridge_path
 from learningcurves.solvers.smooth import SmoothSystem
@@ -16,8 +17,10 @@ from learningcurves.solvers.smooth_path import smooth_path
 
 
 @dataclass(frozen=True, eq=False)
-class WeightPath:
+class WeightPath(Resolving):
     """w*(beta), its derivative in beta, and the evidence, at every requested beta.
+
+    The derivative and what belongs to it may be computed only when read.
 
     Attributes
     ----------
@@ -47,13 +50,13 @@ class WeightPath:
     coef: Any
     dual_coef: Any
     intercept: np.ndarray
-    d_coef: Any
+    d_coef: Any = Deferred()  # pyright: ignore[reportAssignmentType]
     d_dual: Any
-    d_intercept: np.ndarray
+    d_intercept: Any = Deferred()
     certificates: tuple[Certificate, ...]
     status: tuple[Status, ...]
-    derivative_status: tuple[Status, ...]
-    derivative_residual: np.ndarray
+    derivative_status: Any = Deferred()
+    derivative_residual: Any = Deferred()
     breakpoint: np.ndarray
     system: Any = None
     fit: Any = None
@@ -113,7 +116,7 @@ def solve(objective: Objective, samples: Samples, beta, *, start=None, shared=No
     Parameters
     ----------
     start : WeightPath, optional
-        A neighbour (another lambda, say) whose first column is a good start.
+        A neighbour (another lambda, say): its first column is a start for the first beta, its last for the last.
     shared : object, optional
         What `share` returned for the same samples; saves repeating work over lambda.
     """
@@ -126,10 +129,10 @@ def solve(objective: Objective, samples: Samples, beta, *, start=None, shared=No
     system = shared.system.with_reg(objective.reg)
     if objective.loss.name == "squared" and shared.family is not None:
         fit, derivative, relative, _ = ridge_path(shared.family, system, beta)
-    else:
-        near = None if start is None else system.pack(start.coef[:1], start.intercept[:1])
-        fit, derivative, relative = smooth_path(system, beta, near)
-    return _smooth_weight_path(system, fit, derivative, relative)
+        return _smooth_weight_path(system, fit, lambda: (derivative, relative))
+    near = None if start is None else system.pack(start.coef, start.intercept)
+    fit = smooth_path(system, beta, near)
+    return _smooth_weight_path(system, fit, lambda: _derivative(system, fit))
 
 
 @dataclass(frozen=True)
@@ -151,15 +154,27 @@ def share(objective: Objective, samples: Samples, n_regs: int = 1) -> Any:
     return Shared(system, RidgeFamily(system, n_regs) if closed else None)
 
 
-def _smooth_weight_path(system, fit, derivative, relative):
+def _derivative(system, fit: SmoothFit):
+    """Path derivative (P, B, K) and its relative residual (B,)."""
+    derivative, relative, status = path_derivative(system, fit)
+    return derivative, np.full_like(relative, np.inf) if status is Status.INDEFINITE else relative
+
+
+def _smooth_weight_path(system, fit, differentiate):
     coef, intercept = system.unpack(centre_gauge(system, fit.theta))
-    usable = relative <= np.sqrt(ACCEPTED) * 1e-2
-    derivative = np.where(usable[None, :, None], derivative, np.nan)
-    d_coef, d_intercept = system.unpack(centre_gauge(system, derivative))
-    certificates = smooth_certificates(system, fit.theta, fit.scores, fit.gradient, fit.weights)
-    derivative_status = [
-        s if not s.ok else Status.OK if good else Status.MAX_STEPS for s, good in zip(fit.status, usable, strict=True)
-    ]
+    certificates = smooth_certificates(system, fit.theta, fit.scores, fit.gradient, fit.weights, fit.residual)
+    status = tuple(fit.status)
+
+    def derivatives():
+        derivative, relative = differentiate()
+        usable = relative <= np.sqrt(ACCEPTED) * 1e-2
+        derivative = np.where(usable[None, :, None], derivative, np.nan)
+        words = [
+            s if not s.ok else Status.OK if good else Status.MAX_STEPS for s, good in zip(status, usable, strict=True)
+        ]
+        return *system.unpack(centre_gauge(system, derivative)), tuple(words), relative
+
+    later = Once(derivatives)
     return WeightPath(
         objective=system.objective,
         samples=system.samples,
@@ -167,13 +182,13 @@ def _smooth_weight_path(system, fit, derivative, relative):
         coef=coef,
         dual_coef=None,
         intercept=intercept,
-        d_coef=d_coef,
+        d_coef=later.part(0),
         d_dual=None,
-        d_intercept=d_intercept,
+        d_intercept=later.part(1),
         certificates=tuple(certificates),
-        status=tuple(fit.status),
-        derivative_status=tuple(derivative_status),
-        derivative_residual=relative,
+        status=status,
+        derivative_status=later.part(2),
+        derivative_residual=later.part(3),
         breakpoint=np.full(len(fit.beta), np.inf),
         system=system,
         fit=fit,
@@ -191,11 +206,14 @@ def centre_gauge(system, theta):
 
 def restrict(path: WeightPath, index) -> WeightPath:
     """Return the columns `index` (a list of positions) of a path; solver state is dropped."""
-    names = ("beta", "intercept", "d_intercept", "derivative_residual", "breakpoint")
-    some = {name: getattr(path, name)[index] for name in names}
-    for name in ("coef", "dual_coef", "d_coef", "d_dual"):
+    some: dict[str, Any] = {name: getattr(path, name)[index] for name in ("beta", "intercept", "breakpoint")}
+    for name in ("coef", "dual_coef", "d_dual"):
         array = getattr(path, name)
         some[name] = None if array is None else array[index]
-    for name in ("certificates", "status", "derivative_status"):
-        some[name] = tuple(getattr(path, name)[i] for i in index)
-    return replace(path, **some, fit=None)
+    for name in ("certificates", "status", "solutions", "directions"):
+        if hasattr(path, name):  # the last two: hinge only
+            some[name] = tuple(getattr(path, name)[i] for i in index)
+    for name in ("d_coef", "d_intercept", "derivative_residual"):
+        some[name] = path.later(name, lambda array: None if array is None else array[index])
+    some["derivative_status"] = path.later("derivative_status", lambda words: tuple(words[i] for i in index))
+    return path.with_fields(**some, fit=None)

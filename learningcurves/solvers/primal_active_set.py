@@ -3,9 +3,8 @@
 import numpy as np
 
 from learningcurves.errors import Status
+from learningcurves.solvers.dual import LOWER, MARGIN, UPPER
 from learningcurves.solvers.margin_factor import EPS, MarginInverse, independent_subset
-
-LOWER, MARGIN, UPPER = 0, 1, 2
 
 
 def primal_active_set(state, upper) -> Status:
@@ -58,7 +57,7 @@ class _Method:
 
     def _done(self, status=Status.OK):
         state = self.state
-        state.factor, state._factored = None, None
+        state.factor, state.order, state.solved = None, None, None
         state.interval = (state.b, state.b)
         return status
 
@@ -126,7 +125,7 @@ class _Method:
     def _ratio(self, S, step, longest):
         """Longest move along `step` within the bounds, and the position that stops it."""
         alpha, rate = self.y[S] * self.state.v[S], self.y[S] * step
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             room = np.where(rate < 0, alpha / -rate, np.where(rate > 0, (self.upper[S] - alpha) / rate, np.inf))
         room = np.maximum(room, 0.0)
         if not len(room) or room.min() >= longest:

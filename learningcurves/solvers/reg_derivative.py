@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learningcurves.solvers.hinge_direction import hinge_direction
 from learningcurves.solvers.newton import reg_derivative, solve_columns
 from learningcurves.solvers.path import WeightPath, centre_gauge
+from learningcurves.solvers.svm_direction import fixed_direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +80,9 @@ def _hinge(path):
     samples, objective = path.samples, path.objective
     reg, free = objective.reg, objective.intercept == 0
     dual, shift = [], []
-    for beta, solution in zip(path.beta, path.solutions, strict=True):
-        upper = samples.at(beta)[:, 0] / reg
-        rate = -upper / reg
-        step = hinge_direction(path.gram, samples.y, upper, rate, solution, free_intercept=free)
+    for solution in path.solutions:
+        rate = -solution.upper / reg
+        step = fixed_direction(path.kernel, samples.y, solution, rate, free_intercept=free)
         ok = step.status.ok
         dual.append(step.dv if ok else np.full_like(step.dv, np.nan))
         shift.append(step.db if ok else np.nan)
@@ -91,8 +90,10 @@ def _hinge(path):
     shift = dual.sum(axis=1) / objective.intercept if objective.intercept else np.array(shift)
     if objective.intercept is None:
         shift = np.zeros(len(dual))
-    linear = objective.kernel is None
-    coef = np.asarray(samples.X.T @ dual.T).T[:, :, None] if linear else None
+    coef = None
+    if path.shared.features is not None:
+        coef, centre = path.shared.features.weights(dual)
+        coef, shift = coef[:, :, None], shift - centre
     d_coef = None if path.d_coef is None else -path.d_coef / reg
     d_dual = None if path.d_dual is None else -path.d_dual / reg
     return RegDerivative(path, coef, dual, shift[:, None], d_coef, d_dual, -path.d_intercept / reg)

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learningcurves.solvers.active_set import DualSolution, kkt_violation
 from learningcurves.solvers.certificate import Certificate
+from learningcurves.solvers.dual import DualSolution, kkt_violation
 from learningcurves.solvers.kernel_rows import KernelRows
-from learningcurves.solvers.margin_factor import EPS, MarginCholesky
+from learningcurves.solvers.margin_factor import EPS, solution_factor
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,10 @@ def svm_certificate(kernel: KernelRows, y, upper, solution: DualSolution, *, reg
     else:
         outside = 0.0
     mass = float(np.abs(v) @ roots)
-    growth = 4.0 + 2.0 * np.sqrt(np.count_nonzero(v)) + kernel.rounding
-    noise = roots * (EPS * growth * mass + outside) + 4 * EPS * (abs(solution.b) + 1.0)
-    spread = outside + 2 * EPS * growth * float(np.linalg.norm(roots * v))
+    growth = 4.0 + 2.0 * np.sqrt(np.count_nonzero(v)) + kernel.roughness
+    rough = float((np.abs(v) * roots) @ kernel.roughness)
+    noise = roots * (EPS * (growth * mass + rough) + outside) + 4 * EPS * (abs(solution.b) + 1.0)
+    spread = outside + 2 * EPS * float(np.linalg.norm(growth * roots * v))
     balance = _imbalance(y * alpha) if free_intercept else 0.0
     # weights outside S that are not at their bounds: the system of S knows nothing of them
     loose = np.where(solution.free, 0.0, np.abs(alpha - np.where(solution.at_upper, upper, 0.0)))
@@ -147,14 +148,16 @@ def _margin_geometry(kernel, y, alpha, margin, upper, solution, noise, balance, 
     if not free.any():
         certain = not free_intercept and bool(np.all(away[fixed] > noise[fixed]))
         return certain, np.inf, 0.0, np.inf
-    index, factor = solution.factor if solution.factor is not None else _factor(kernel, free, free_intercept)
-    if not factor.regular:
+    index, factor = solution_factor(kernel, solution, free_intercept)
+    if not factor.regular or len(index) < np.count_nonzero(free):
         return False, 0.0, np.inf, np.inf
     P = np.abs(factor.inverse())
     size = float(P.sum(axis=0).max(initial=0.0))
     # the computed inverse is trusted to ten percent; beyond this condition number it is not
     condition = (
-        factor.norm * (float(kernel.diagonal[index].max()) + factor.shift) * len(index) * EPS * (1 + kernel.rounding)
+        factor.norm
+        * (float(kernel.diagonal[index].max()) + factor.shift)
+        * (len(index) * EPS * (1 + float(kernel.roughness[index].max())))
     )
     if condition > 0.01:
         return False, 0.0, np.inf, np.inf
@@ -169,11 +172,6 @@ def _margin_geometry(kernel, y, alpha, margin, upper, solution, noise, balance, 
     certain = bool(np.all(inside > weights)) and bool(np.all(away[fixed] > roots[fixed] * reach + shift + noise[fixed]))
     smallest = 1.0 / (1.1 * size) if size > 0 else np.inf
     return certain, smallest, float(reach), shift
-
-
-def _factor(kernel, free, free_intercept):
-    kernel.margin.select(free)
-    return kernel.margin.index.copy(), MarginCholesky(kernel.margin.square(), free_intercept)
 
 
 def _intercept_shift(y, f, upper, reach) -> float:

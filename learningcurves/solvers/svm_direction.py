@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from learningcurves.errors import Status
-from learningcurves.solvers.active_set import DualSolution
+from learningcurves.solvers.dual import DualSolution
 from learningcurves.solvers.kernel_rows import KernelRows
-from learningcurves.solvers.svm_events import TIE, ZERO_LENGTH, Tracer, margin_lengths, weight_lengths
+from learningcurves.solvers.margin_factor import solution_factor
+from learningcurves.solvers.svm_events import TIE, Tracer, margin_lengths, tie_length, weight_lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,10 @@ def direction(kernel: KernelRows, y, solution: DualSolution, rate, *, free_inter
     if not solution.status.ok:
         return no_direction(len(y), at, solution.status)
     if free_intercept and not solution.intercept_is_unique:
-        return no_direction(len(y), at, Status.NO_MARGIN_VECTORS)
+        push = np.where(solution.at_upper, rate * y, 0.0)
+        if np.any(solution.free) or abs(float(push.sum())) > 1e-12 * float(np.abs(push).sum()):
+            return no_direction(len(y), at, Status.NO_MARGIN_VECTORS)
+        return fixed_direction(kernel, y, solution, rate, free_intercept=True, at=at)  # b need not move
     tracer = Tracer(kernel, y, rate, solution, free_intercept=free_intercept, beta=at)
     event = tracer.next_event()
     while event is not None and tracer.is_tie(event.length):
@@ -112,6 +116,20 @@ def _regular(kernel, y, s, rate, at, dv, db, df):
     """State the derivative where nothing is degenerate; None where something is."""
     index, factor = s.factor
     scale = direction_scale(kernel, dv, db)
+    dv, db, df, misfit = _refined(kernel, index, factor, dv, db, df, scale)
+    if misfit > 1e-9 * scale:
+        return None
+    side = _sides(s, rate)
+    if np.any((side * (y * s.f - 1.0) <= TIE) & (side != 0)):
+        return None
+    length = _length(y, s, rate, side, dv, df)
+    if np.any(dv) and length <= tie_length(at, df, dv, float(s.upper.max(initial=0.0)) or 1.0):
+        return None
+    return Direction(dv, db, df, at + length, Status.OK, misfit / scale if scale > 0 else 0.0)
+
+
+def _refined(kernel, index, factor, dv, db, df, scale):
+    """Take out of df what is left of it on S, where that helps; returns dv, db, df and the misfit."""
     misfit = float(np.abs(df[index]).max(initial=0.0))
     if misfit > 1e-13 * scale:
         step, shift = factor.solve(-df[index], 0.0)
@@ -120,24 +138,47 @@ def _regular(kernel, y, s, rate, at, dv, db, df):
         moved = kernel.dot(better) + db + shift
         left = float(np.abs(moved[index]).max(initial=0.0))
         if left < misfit:
-            dv, db, df, misfit = better, db + shift, moved, left
-    if misfit > 1e-9 * scale:
-        return None
-    side = np.where(s.free, 0.0, np.where(s.at_upper, -1.0, 1.0)) * ((s.upper > 0) | (rate > 0))
-    slack = side * (y * s.f - 1.0)
-    if np.any((slack <= TIE) & (side != 0)):
-        return None
+            return better, db + shift, moved, left
+    return dv, db, df, misfit
+
+
+def _sides(s, rate):
+    """+1 on L, -1 on U, 0 where the margin brings no event."""
+    return np.where(s.free, 0.0, np.where(s.at_upper, -1.0, 1.0)) * ((s.upper > 0) | (rate > 0))
+
+
+def _length(y, s, rate, side, dv, df) -> float:
+    """How far beta may move until a sample changes its set."""
     S = np.flatnonzero(s.free)
     down, up = weight_lengths(y[S] * s.v[S], y[S] * dv[S], s.upper[S], rate[S])
-    length = min(
-        float(margin_lengths(slack, side * y * df).min(initial=np.inf)),
-        float(down.min(initial=np.inf)),
-        float(up.min(initial=np.inf)),
-    )
-    size = max(float(np.abs(df).max(initial=0.0)), float(np.abs(dv).max()) / (float(s.upper.max(initial=0.0)) or 1.0))
-    if length <= ZERO_LENGTH or length * size <= TIE:
-        return None
-    return Direction(dv, db, df, at + length, Status.OK, misfit / scale if scale > 0 else 0.0)
+    lengths = margin_lengths(side * (y * s.f - 1.0), side * y * df)
+    return min(float(part.min(initial=np.inf)) for part in (lengths, down, up))
+
+
+def fixed_direction(kernel: KernelRows, y, solution: DualSolution, rate, *, free_intercept, at=0.0) -> Direction:
+    """Derivative when the bounds move by `rate` (of either sign) and no sample changes its set.
+
+    For weights that were given rather than solved for, whose margins prove nothing about the sets.
+    """
+    y, rate = np.asarray(y, dtype=float), np.asarray(rate, dtype=float)
+    dv, db = np.where(solution.at_upper, rate * y, 0.0), 0.0
+    total = float(dv.sum()) if free_intercept else 0.0
+    df = kernel.dot(dv)
+    if not solution.free.any():
+        if abs(total) > 1e-12 * float(np.abs(dv).sum()):
+            return no_direction(len(y), at, Status.NO_MARGIN_VECTORS)
+        length = _length(y, solution, rate, _sides(solution, rate), dv, df)
+        return Direction(dv, db, df, at + length, Status.OK, 0.0)
+    index, factor = solution_factor(kernel, solution, free_intercept)
+    dv[index], db = factor.solve(-df[index], -total)
+    df = kernel.dot(dv) + db
+    scale = direction_scale(kernel, dv, db)
+    dv, db, df, _ = _refined(kernel, index, factor, dv, db, df, scale)
+    misfit = float(np.abs(df[solution.free]).max()) / scale if scale > 0 else 0.0
+    if misfit > 1e-6:
+        return no_direction(len(y), at, Status.SINGULAR, misfit)
+    length = _length(y, solution, rate, _sides(solution, rate), dv, df)
+    return Direction(dv, db, df, at + length, Status.OK, misfit)
 
 
 def direction_scale(kernel, dv, db) -> float:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from learningcurves.errors import Status
-from learningcurves.solvers.active_set import LOWER, MARGIN, UPPER, DualSolution, intercept_interval
-from learningcurves.solvers.kernel_rows import KernelRows, MarginRows
+from learningcurves.solvers.dual import LOWER, MARGIN, UPPER, DualSolution, intercept_interval
+from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.margin_factor import EPS, MarginInverse, independent_subset
+from learningcurves.solvers.margin_rows import MarginRows
 
 ZERO_STEPS = 400  # events at one beta after which ties count as unresolved
 BLAND_AFTER = 25  # from here on the lowest index decides among ties
-ZERO_LENGTH = 1e-13  # steps in beta below this are ties
+ZERO_LENGTH = 1e-13  # steps in beta below this share of beta are ties
 TIE = 1e-11  # slack in the margin that counts as being on it
 
 
@@ -52,12 +53,12 @@ class Tracer:
         self.kernel, self.y, self.rate, self.free = kernel, y, rate, free_intercept
         self.rows = MarginRows(kernel)
         self.top = float(kernel.roots.max(initial=0.0))
-        self.n_zero, self.stood = 0, False
+        self.stood = False
         self.load(solution, beta)
 
     def load(self, solution: DualSolution, beta: float):
         """Take over a solution at `beta`."""
-        self.beta = beta
+        self.beta, self.n_zero = beta, 0
         self.base = solution.upper - beta * self.rate
         self.largest = float(solution.upper.max(initial=0.0)) or 1.0
         self.v, self.f, self.b = solution.v.copy(), solution.f.copy(), solution.b
@@ -165,7 +166,7 @@ class Tracer:
         speed = self.signed * self.df
         close = (slack <= TIE) & (self.side != 0)
         if close.any():  # a sample on the margin that does not move is no event; rounding must not make it one
-            speed[close & (speed >= -self._noise())] = 0.0
+            speed[close & (speed >= -self._noise() - 4.0 * self.misfit)] = 0.0
         lengths = margin_lengths(slack, speed)
         entering = int(np.argmin(lengths))
         length, position, target = float(lengths[entering]), -1, MARGIN
@@ -174,7 +175,7 @@ class Tracer:
             leaving = inside
             if leaving[0] <= length:
                 length, position, target = leaving
-        if self.n_zero > BLAND_AFTER and length <= ZERO_LENGTH:
+        if self.n_zero > BLAND_AFTER and self.is_tie(length):
             return self._lowest_index(lengths)
         if not np.isfinite(length):
             return None
@@ -195,22 +196,23 @@ class Tracer:
 
     def _lowest_index(self, lengths) -> Event:
         """Bland's rule among the events of length zero."""
-        choices = [(int(k), -1, MARGIN) for k in np.flatnonzero(lengths <= ZERO_LENGTH)[:1]]
+        zero = self.tie_length()
+        choices = [(int(k), -1, MARGIN) for k in np.flatnonzero(lengths <= zero)[:1]]
         if len(self.rows):
             down, up = self._inside_lengths()
             S = self.rows.index
-            choices += [(int(S[p]), int(p), LOWER) for p in np.flatnonzero(down <= ZERO_LENGTH)]
-            choices += [(int(S[p]), int(p), UPPER) for p in np.flatnonzero(up <= ZERO_LENGTH)]
+            choices += [(int(S[p]), int(p), LOWER) for p in np.flatnonzero(down <= zero)]
+            choices += [(int(S[p]), int(p), UPPER) for p in np.flatnonzero(up <= zero)]
         sample, position, target = min(choices)
         return Event(0.0, sample, position, target)
 
+    def tie_length(self) -> float:
+        """Longest step in beta within which nothing moves by more than rounding: events at its ends are one tie."""
+        return tie_length(self.beta, self.df, self.dv, self.largest)
+
     def is_tie(self, length) -> bool:
-        """Whether nothing moves by more than rounding within `length`: the events at its ends are one tie."""
-        if length <= ZERO_LENGTH:
-            return True
-        size = self.largest
-        weights = float(np.abs(self.dv).max(initial=0.0)) / size
-        return length * max(float(np.abs(self.df).max(initial=0.0)), weights) <= TIE
+        """Whether a step of this length counts as none."""
+        return length <= self.tie_length()
 
     def move(self, length):
         """Go along the direction; the sets stay."""
@@ -278,7 +280,7 @@ class Tracer:
         S, upper = np.append(self.rows.index, sample), self.upper()
         step = np.append(-inward * u, inward)
         alpha, speed = self.y[S] * self.v[S], self.y[S] * step
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             room = np.where(speed < 0, alpha / -speed, np.where(speed > 0, (upper[S] - alpha) / speed, np.inf))
         room[np.abs(speed) <= 1e-12] = np.inf
         position = int(np.argmin(room))
@@ -356,9 +358,15 @@ class Tracer:
         return at_zero or (alpha >= bound * (1 - 1e-14) and abs(speed - growth) <= small)
 
 
+def tie_length(beta, df, dv, largest) -> float:
+    """Longest step in beta that moves no margin, and no weight relative to the `largest` bound, beyond rounding."""
+    size = max(float(np.abs(df).max(initial=0.0)), float(np.abs(dv).max(initial=0.0)) / largest)
+    return max(ZERO_LENGTH * beta, TIE / size if size > 0 else np.inf)
+
+
 def margin_lengths(slack, speed):
     """Return the beta ahead at which samples outside S reach the margin, given how far off they are and how fast that changes."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(speed < 0, np.maximum(slack, 0.0) / -speed, np.inf)
 
 
@@ -366,7 +374,7 @@ def weight_lengths(alpha, speed, bound, growth):
     """Return the beta ahead at which the weights of S reach 0, and their (growing) bounds."""
     gain = speed - growth
     still = 1e-13 * float(np.abs(speed).max(initial=0.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         down = np.where(speed < -still, np.maximum(alpha, 0.0) / -speed, np.inf)
         up = np.where(gain > still, np.maximum(bound - alpha, 0.0) / gain, np.inf)
     return down, up

@@ -6,15 +6,8 @@ from typing import Any
 import numpy as np
 
 from learningcurves.errors import SolveFailed, Status
-from learningcurves.solvers.active_set import (
-    LOWER,
-    MARGIN,
-    UPPER,
-    intercept_interval,
-    kkt_violation,
-    middle,
-    solve_at,
-)
+from learningcurves.solvers.active_set import solve_at
+from learningcurves.solvers.dual import LOWER, MARGIN, UPPER, DualSolution, intercept_interval, kkt_violation, middle
 from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.svm_direction import Direction, direction_scale, no_direction
 from learningcurves.solvers.svm_events import Tracer
@@ -64,7 +57,8 @@ class SVMPath:
         self._pieces: list[Piece] = []
         self._log: list[tuple[int, int]] = []
         self._starts = np.empty(0)
-        self.beta_max, self.n_events, self.n_solves, self.residual, self.rounding = 0.0, 0, 0, 0.0, 0.0
+        self.beta_max, self.residual, self.rounding = 0.0, 0.0, 0.0
+        self.n_events, self.n_solves, self.n_jumps = 0, 0, 0
 
     @property
     def breakpoints(self) -> np.ndarray:
@@ -75,6 +69,15 @@ class SVMPath:
     def status(self) -> Status:
         """OK where the residual is below 1e-9 (or explained by rounding); else MAX_STEPS: see `residuals`."""
         return Status.OK if self.residual <= max(10 * RESIDUAL, self.rounding) else Status.MAX_STEPS
+
+    @property
+    def intercept_is_unique(self) -> bool:
+        """Whether every piece has one optimal intercept."""
+        ends = self.breakpoints
+        return not any(
+            p.pinned and self._width(0.5 * (a + b)) > UNIQUE
+            for p, a, b in zip(self._pieces, ends[:-1], ends[1:], strict=True)
+        )
 
     def at(self, betas):
         """Return v of shape (B, N) and b of shape (B,) at the given betas."""
@@ -98,6 +101,14 @@ class SVMPath:
         """0 (L), 1 (S) or 2 (U) for every sample on the piece that begins at or before beta."""
         _, _, sets = next(iter(self._visit(np.array([beta]))))
         return sets.copy()
+
+    def solution(self, beta) -> DualSolution:
+        """The point at beta with everything measured afresh, for a certificate."""
+        (v,), (b,) = self.at(beta)
+        sets, upper = self.sets_at(beta), self.base + beta * self.rate
+        f = self.kernel.dot(v) + b
+        residual = kkt_violation(self.y, upper, v, f, free_intercept=self.free_intercept)
+        return DualSolution(v, b, f, sets == MARGIN, sets == UPPER, upper, (b, b), self.status, residual, 0)
 
     def _width(self, beta):
         """Width of the interval of optimal intercepts on a piece whose margin set is pinned."""
@@ -129,10 +140,12 @@ class SVMPath:
         n = len(self.y)
         last = where + 1 == len(self._pieces)
         end = piece.beta if side == "left" else self.beta_max if last else self._pieces[where + 1].beta
-        if piece.pinned and self._width(0.5 * (piece.beta + end if side == "right" else beta + end)) > UNIQUE:
-            return no_direction(n, beta, Status.NO_MARGIN_VECTORS)
         dv = np.where(sets == UPPER, self.y * self.rate, 0.0)
         dv[piece.index] = piece.dv
+        if piece.pinned and self._width(0.5 * (piece.beta + end if side == "right" else beta + end)) > UNIQUE:
+            if abs(float(dv.sum())) > 1e-12 * float(np.abs(dv).sum()):
+                return no_direction(n, beta, Status.NO_MARGIN_VECTORS)
+            return Direction(dv, 0.0, self.kernel.dot(dv), float(end), Status.OK, 0.0)  # b need not move
         df = self.kernel.dot(dv) + piece.db
         scale = direction_scale(self.kernel, dv, piece.db)
         misfit = float(np.abs(df[piece.index]).max(initial=0.0)) / scale if scale > 0 else 0.0
@@ -175,9 +188,7 @@ class SVMPath:
             self._log.append((int(sample), int(after[sample])))
 
 
-def svm_path(
-    kernel: KernelRows, y, weight, is_backdoor, reg, *, free_intercept, beta_max=1.0, beta_min=0.0, start=None
-) -> SVMPath:
+def svm_path(kernel: KernelRows, y, base, rate, *, free_intercept, beta_max=1.0, beta_min=0.0, start=None) -> SVMPath:
     r"""Follow the solution from beta_min to beta_max through every breakpoint.
 
     Parameters
@@ -185,12 +196,8 @@ def svm_path(
     kernel : KernelRows
         K, with 1 / mu added where the intercept is penalised.
     y : ndarray (N,) of +1 / -1
-    weight : ndarray (N,)
-        s_i >= 0.
-    is_backdoor : ndarray (N,) of bool
-        The samples whose bound grows: c_j = beta s_j / reg; the others have c_i = s_i / reg.
-    reg : float
-        lambda.
+    base, rate : ndarray (N,)
+        Bounds c = base + beta * rate: s_i / reg and 0 for clean samples, 0 and s_j / reg for backdoor samples.
     free_intercept : bool
     beta_max, beta_min : float
     start : DualSolution, optional
@@ -201,8 +208,7 @@ def svm_path(
     SolveFailed
         The first solution, or a point where drift had to be removed, was not found.
     """
-    y, rate = np.asarray(y, dtype=float), np.where(is_backdoor, weight, 0.0) / reg
-    base = np.where(is_backdoor, 0.0, weight) / reg
+    y = np.asarray(y, dtype=float)
     solution = solve_at(kernel, y, base + beta_min * rate, free_intercept=free_intercept, start=start)
     _need(solution, beta_min)
     path = SVMPath(kernel, y, base, rate, free_intercept, solution.sets)
@@ -224,6 +230,7 @@ def svm_path(
         tracer.move(event.length)
         path.n_events += 1
         since += 1
+        path.n_jumps = path.n_jumps if tracer.stood else 0
         if not tracer.switch(event):
             _jump(path, tracer, beta_max)
             since = 0
@@ -279,12 +286,19 @@ def _resolve(path, tracer, beta):
 def _jump(path, tracer, beta_max):
     """Leave an unresolved tie: solve a little further on; the piece between is the chord of two solutions."""
     before, beta, b = tracer.v.copy(), tracer.beta, tracer.b
-    ahead = min(beta + JUMP * max(1.0, beta), beta_max)
+    step = min(JUMP * max(1.0, beta), max(JUMP * beta, 10.0 * tracer.tie_length()))
+    ahead = min(beta + step * 4.0**path.n_jumps, beta_max)
+    path.n_jumps += 1
     path._log_changes(path.sets_now, tracer.sets)
     path.sets_now = tracer.sets.copy()
     _resolve(path, tracer, ahead)
     if ahead <= beta:
         return
+    half = 0.5 * (before + tracer.v)
+    scores = path.kernel.dot(half) + 0.5 * (b + tracer.b)
+    upper = path.base + 0.5 * (beta + ahead) * path.rate
+    violation = kkt_violation(path.y, upper, half, scores, free_intercept=path.free_intercept)
+    path.residual = max(path.residual, violation)
     moved = np.flatnonzero((tracer.v != before) | (path.sets_now == MARGIN))
     length = ahead - beta
     piece = Piece(

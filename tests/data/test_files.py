@@ -362,3 +362,18 @@ def test_bad_names(spec):
 def test_unknown_option_of_a_name():
     with pytest.raises(InvalidInput, match="does not take `size`"):
         load_dataset("digits:7-1", size=3)
+
+
+def test_images_are_resized_by_blocks_and_by_repeats(mnist_root):
+    whole, half, twice = (
+        load_mnist_pair(7, 1, root=mnist_root, n_train=20, n_test=10, size=size) for size in (None, 14, 56)
+    )
+    assert (half.image_shape, twice.image_shape) == ((1, 14, 14), (1, 56, 56))
+    image, small, large = (d.X_train[3].reshape(d.image_shape[1:]) for d in (whole, half, twice))
+    for r, c in ((0, 0), (7, 6), (13, 13)):
+        np.testing.assert_allclose(small[r, c], image[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean(), rtol=1e-15)
+    np.testing.assert_array_equal(large, np.kron(image, np.ones((2, 2))))
+    assert half.provenance["size"] == 14 and "size" not in whole.provenance
+    with pytest.raises(InvalidInput, match="`size=10` neither divides the side of images of 28x28"):
+        load_mnist_pair(7, 1, root=mnist_root, n_train=20, size=10)
+    assert load_dataset("mnist:7-1", root=mnist_root, n_train=20, n_test=10, size=7).image_shape == (1, 7, 7)

@@ -17,6 +17,7 @@ from learningcurves.poisoning.triggers import (
     Checkerboard,
     ImagePatch,
     Invisible,
+    Overlay,
     PerClass,
     RandomPatch,
     Sinusoid,
@@ -85,7 +86,32 @@ def test_the_stamping_rule_is_a_convex_combination(x, mask, pattern, alpha):
     assert np.all(out >= np.minimum(x, pattern) - 1e-15) and np.all(out <= np.maximum(x, pattern) + 1e-15)
 
 
+@given(data=st.data(), high=st.sampled_from([1.0, 255.0]), alpha=st.floats(0.01, 1))
+def test_any_picture_through_any_mask(data, high, alpha):
+    soft = arrays(np.float64, (3, 4), elements=st.floats(0, 1))
+    pattern, mask = data.draw(soft), data.draw(soft.filter(lambda m: m.any()))
+    X = data.draw(arrays(np.float64, (2, 1, 3, 4), elements=st.floats(0, high)))
+    out = Overlay(pattern, mask, alpha).apply(X, value_range=(0, high))
+    expected = (1 - mask) * X + mask * ((1 - alpha) * X + alpha * high * pattern)
+    np.testing.assert_allclose(out, expected, atol=1e-12 * high)
+    np.testing.assert_array_equal(out[..., mask == 0], X[..., mask == 0])
+    assert out.min() >= 0 and out.max() <= high * (1 + 1e-12)
+
+
+@given(
+    X=arrays(np.float64, (2, 1, 4, 4), elements=st.floats(0, 1)),
+    trigger=st.sampled_from([Invisible(0.3), Sinusoid(0.4, 1.3)]),
+)
+def test_added_triggers_are_the_same_rule_with_an_images_own_pattern(X, trigger):
+    delta = trigger.perturbation((1, 4, 4))
+    out = trigger.apply(X)
+    np.testing.assert_array_equal(out, np.clip(X + delta, 0, 1))  # bit for bit
+    np.testing.assert_array_equal(out, stamp(X, (delta != 0) * 1.0, np.clip(X + delta, 0, 1)))
+
+
 def test_a_zero_pixel_of_the_trigger_is_stamped():
+    hole = Overlay(np.zeros((3, 3)), np.eye(3)).apply(np.ones((1, 3, 3)))[0]
+    np.testing.assert_array_equal(hole, 1 - np.eye(3))
     X = np.ones((1, 5, 5))
     out = ImagePatch([[0, 1], [1, 0]]).apply(X)
     np.testing.assert_array_equal(out[0, 3:, 3:], [[0, 1], [1, 0]])
@@ -192,6 +218,17 @@ def test_show(trigger):
     assert len(axes) == (2 if trigger.per_class else 1) and picture.shape == (7, 9, 4)
     assert 0 <= picture.min() and picture.max() <= 1
     trigger.show((3, 7, 9), axes=list(axes))
+    n = 2 if trigger.per_class else 1
+    shown = trigger.show(images=np.full((1, 3, 7, 9), 0.5))  # pattern, source, stamped
+    assert [ax.get_xlabel() for ax in shown[n:]][0] == "source" and len(shown) == 2 * n + 1
+    assert len(trigger.show()) == n
+    plt.close("all")
+
+
+def test_show_knows_the_size_of_a_given_picture():
+    picture = np.full((5, 6), 0.5)
+    for trigger in (Blend(picture), Overlay(picture, np.eye(5, 6))):
+        assert trigger.show()[0].images[0].get_array().shape == (5, 6, 4)
     plt.close("all")
 
 
@@ -218,6 +255,8 @@ def test_show(trigger):
         (lambda: ImagePatch([["a"]]), "dtype"),
         (lambda: Blend(alpha=-0.2), "alpha"),
         (lambda: Blend(noise="perlin"), "noise"),
+        (lambda: Overlay([[0.5]], [[0.0]]), "zero everywhere"),
+        (lambda: Overlay([[0.5]], [[2.0]]), "mask"),
         (lambda: Invisible(10), "10/255"),
         (lambda: Invisible(0), "strength"),
         (lambda: Sinusoid(amplitude=40), "40/255"),
@@ -236,6 +275,7 @@ def test_bad_triggers(make, says):
     [
         (RandomPatch(9, per_class=False), np.zeros((1, 8, 8)), {}, "larger than the images of 8x8"),
         (Blend(np.zeros((4, 4))), np.zeros((1, 8, 8)), {}, "Resize"),
+        (Overlay(np.zeros((8, 8)), np.ones((4, 4))), np.zeros((1, 8, 8)), {}, "`mask` is 4x4"),
         (ImagePatch(np.zeros((3, 2, 2))), np.zeros((1, 8, 8)), {}, "3 channels"),
         (SolidPatch(2, value=(1, 0)), np.zeros((1, 3, 8, 8)), {}, "2 channels"),
         (SolidPatch(2, position=(7, 7)), np.zeros((1, 8, 8)), {}, r"at most at \(6, 6\)"),

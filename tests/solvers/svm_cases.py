@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learningcurves.solvers.kernel_rows import KernelRows, kernel_rows
+from learningcurves.solvers.kernel_matrix import kernel_rows
+from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.objective import KernelSpec
 
 KINDS = ("normal", "integer", "binary", "separable", "scaled", "duplicates", "flipped copies", "lonely class")

@@ -4,12 +4,13 @@ import helpers  # noqa: F401  (puts the benchmarks folder on the path)
 import numpy as np
 import pytest
 from helpers import HINGE, at_reg, digits
-from paths import TOLERANCE, hinge_path, run
+from paths import TOLERANCE, run
 from random_problems import KINDS
 
 import learningcurves as lc
 from learningcurves.solvers.objective import training_samples
 from learningcurves.solvers.path import solve
+from learningcurves.solvers.svm import hinge_svm_path
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -18,6 +19,7 @@ def test_paths_equal_independent_solutions(kind, n=40):
     lines = []
     assert run(range(n), [kind], lines.append) == [], TOLERANCE
     assert " 0 without a path" in lines[0]
+    assert " 0 points above" in lines[0]
 
 
 @pytest.mark.parametrize("name", HINGE)
@@ -26,7 +28,7 @@ def test_the_exact_path_agrees_with_solves_at_single_beta(name):
     for reg in (0.1, 10.0):
         objective = at_reg(HINGE[name], reg).objective(problem.X_clean)
         samples = training_samples(problem, objective)
-        path = hinge_path(objective, samples)
+        path = hinge_svm_path(objective, samples)
         ends = path.breakpoints
         assert np.all(np.diff(ends) >= 0)
         beta = np.sort(np.random.default_rng(0).random(5))
@@ -42,7 +44,7 @@ def test_the_exact_path_agrees_with_solves_at_single_beta(name):
 def test_between_breakpoints_scores_are_straight_lines():
     problem = digits()
     objective = lc.LinearSVM(reg=1.0).objective()
-    path = hinge_path(objective, training_samples(problem, objective))
+    path = hinge_svm_path(objective, training_samples(problem, objective))
     ends = np.unique(path.breakpoints)
     for left, right in zip(ends[3:9], ends[4:10], strict=True):
         v, b = path.at(left + (right - left) * np.array([0.1, 0.5, 0.9]))
@@ -54,7 +56,7 @@ def test_the_first_breakpoint_is_the_slope_s():
     problem = digits()
     for learner in (lc.LinearSVM(reg=1.0), lc.KernelSVM(reg=1.0, gamma=0.05)):
         objective = learner.objective(problem.X_clean)
-        path = hinge_path(objective, training_samples(problem, objective))
+        path = hinge_svm_path(objective, training_samples(problem, objective))
         slope = lc.backdoor_slope(learner, problem)
         np.testing.assert_allclose(slope.breakpoint, np.min(path.breakpoints[path.breakpoints > 0]), rtol=1e-6)
 
@@ -76,7 +78,7 @@ def test_ties_duplicates_and_dependent_margin_sets(reg, penalty):
     problem, learner = ties(), lc.LinearSVM(reg=reg, penalize_intercept=penalty)
     objective = learner.objective()
     samples = training_samples(problem, objective)
-    path = hinge_path(objective, samples)
+    path = hinge_svm_path(objective, samples)
     for beta in (0.0, 0.21, 0.5, 1.0):
         truth = reference(problem, objective, beta)
         v, b = path.at(np.array([beta]))

@@ -9,8 +9,11 @@ from svm_cases import random_case, violation
 
 from learningcurves.errors import Status
 from learningcurves.solvers import active_set
-from learningcurves.solvers.active_set import kkt_violation, solve_along, solve_at
-from learningcurves.solvers.kernel_rows import KernelRows, kernel_rows
+from learningcurves.solvers.active_set import solve_at
+from learningcurves.solvers.dual import kkt_violation
+from learningcurves.solvers.dual_curve import solve_along
+from learningcurves.solvers.kernel_matrix import kernel_rows
+from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.objective import KernelSpec
 
 BETAS = np.array([0.0, 0.03, 0.4, 1.0])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from svm_cases import random_case
 
-from learningcurves.solvers.active_set import DualSolution, solve_at
+from learningcurves.solvers.active_set import solve_at
+from learningcurves.solvers.dual import DualSolution
 from learningcurves.solvers.svm_certificate import svm_certificate
 
 mp = pytest.importorskip("mpmath")

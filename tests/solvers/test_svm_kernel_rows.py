@@ -7,7 +7,8 @@ from sklearn.metrics.pairwise import linear_kernel, polynomial_kernel, rbf_kerne
 
 from learningcurves.errors import InvalidInput
 from learningcurves.solvers.active_set import solve_at
-from learningcurves.solvers.kernel_rows import MarginRows, kernel_rows
+from learningcurves.solvers.kernel_matrix import kernel_rows
+from learningcurves.solvers.margin_rows import MarginRows
 from learningcurves.solvers.objective import KernelSpec
 from learningcurves.solvers.svm_path import svm_path
 
@@ -67,7 +68,7 @@ def test_solutions_do_not_depend_on_the_memory_budget(spec):
     for budget in (2**30, SMALL):
         kernel = kernel_rows(X, spec, budget=budget)
         solution = solve_at(kernel, y, np.full(90, 2.0), free_intercept=True)
-        v, b = svm_path(kernel, y, np.ones(90), backdoor, 0.5, free_intercept=True).at([0.2, 0.9])
+        v, b = svm_path(kernel, y, 2.0 * ~backdoor, 2.0 * backdoor, free_intercept=True).at([0.2, 0.9])
         found.append(np.concatenate([solution.f, (kernel.dot(v.T) + b).ravel()]))
     np.testing.assert_allclose(found[0], found[1], atol=1e-9)
 

@@ -5,14 +5,15 @@ import pytest
 from svm_cases import random_case
 
 from learningcurves.errors import Status
-from learningcurves.solvers.active_set import solve_along, solve_at
-from learningcurves.solvers.kernel_rows import kernel_rows
+from learningcurves.solvers.active_set import solve_at
+from learningcurves.solvers.dual_curve import solve_along
+from learningcurves.solvers.kernel_matrix import kernel_rows
 from learningcurves.solvers.svm_direction import direction, directions
 from learningcurves.solvers.svm_path import svm_path
 
 
 def path_of(case):
-    return svm_path(case.kernel, case.y, case.weight, case.is_backdoor, case.reg, free_intercept=case.free)
+    return svm_path(case.kernel, case.y, case.base, case.rate, free_intercept=case.free)
 
 
 def solved(case, beta):
@@ -108,13 +109,14 @@ def test_an_interval_of_intercepts_has_a_status_and_no_derivative():
     solution = solve_at(kernel, y, np.where(backdoor, 0.0, 1e-3), free_intercept=True)
     found = direction(kernel, y, solution, backdoor * 1e-3, free_intercept=True)
     assert found.status is Status.NO_MARGIN_VECTORS and np.isnan(found.db)
-    path = svm_path(kernel, y, np.ones(5), backdoor, 1e3, free_intercept=True)
+    path = svm_path(kernel, y, 1e-3 * ~backdoor, 1e-3 * backdoor, free_intercept=True)
     assert path.residuals(np.linspace(0.0, 1.0, 7)).max() < 1e-12
 
 
 def test_all_samples_on_one_spot():
     y = np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
-    path = svm_path(kernel_rows(np.ones((6, 2))), y, np.ones(6), np.arange(6) >= 4, 0.1, free_intercept=True)
+    late = np.arange(6) >= 4
+    path = svm_path(kernel_rows(np.ones((6, 2))), y, 10.0 * ~late, 10.0 * late, free_intercept=True)
     assert path.residuals(np.linspace(0.0, 1.0, 5)).max() < 1e-12
 
 
@@ -124,9 +126,8 @@ def test_path_between_two_betas_is_a_part_of_the_whole():
     part = svm_path(
         case.kernel,
         case.y,
-        case.weight,
-        case.is_backdoor,
-        case.reg,
+        case.base,
+        case.rate,
         free_intercept=case.free,
         beta_min=0.2,
         beta_max=0.6,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import learningcurves as lc
-from learningcurves.solvers.active_set import solve_along, solve_at
-from learningcurves.solvers.kernel_rows import kernel_rows
+from learningcurves.solvers.active_set import solve_at
+from learningcurves.solvers.dual_curve import solve_along
+from learningcurves.solvers.kernel_matrix import kernel_rows
 from learningcurves.solvers.objective import KernelSpec
 from learningcurves.solvers.svm_direction import direction
 from learningcurves.solvers.svm_path import svm_path
@@ -56,6 +57,6 @@ def test_the_whole_path_on_mnist(pair):
     backdoor = np.arange(len(y)) >= problem.n_clean
     for spec, reg in ((None, 1.0), (KernelSpec("rbf", 5e-4), 0.01)):
         kernel = kernel_rows(X, spec)
-        path = svm_path(kernel, y, np.ones(len(y)), backdoor, reg, free_intercept=True)
+        path = svm_path(kernel, y, ~backdoor / reg, backdoor / reg, free_intercept=True)
         assert 450 < path.n_events < 900
         assert path.residuals().max() <= 1e-10

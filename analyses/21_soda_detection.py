@@ -1,0 +1,148 @@
+"""Does SODA tell backdoored networks from clean ones, and do its repairs bring the right answers back?"""
+
+# %% Question
+import numpy as np
+import pandas as pd
+import soda_study as soda
+import study
+from matplotlib.lines import Line2D
+
+import learningcurves as lc
+from learningcurves.errors import SolveFailed
+from learningcurves.plotting import save
+from learningcurves.plotting.style import COLUMN, INK, PAGE, PALETTE, figure, outside_legend
+
+QUESTION = __doc__
+RIGHT = {"color": PALETTE["red"], "marker": "o", "markersize": 3.5}
+WRONG = {"color": PALETTE["blue"], "marker": "x", "markersize": 4}
+REPAIRS = ("paper", "code", "last_layer", "last layer anew", "smoothing", "finetune")
+
+
+# %% Cells: images, a kind of network, a seed
+def measure(cell):
+    network = soda.network_of(cell)
+    victim, target = soda.PAIRS[cell["seed"] % len(soda.PAIRS)]
+    clean = soda.clean_part(cell["data"], cell["seed"])
+    slope = lc.backdoor_slope(network, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
+    rows = [
+        {"row": "network", **soda.scores_of(network, cell), "slope": slope.value, "victim": victim, "target": target}
+    ]
+    for offset in ("constant", "spread"):
+        report = lc.detect_soda(network, clean, offset=offset)
+        calibrated = lc.detect_soda(network, clean, offset=offset, fpr=0.05)
+        rows.append(
+            {
+                "row": "detection",
+                "offset": offset,
+                "index": report.index[report.target],
+                "index_true": report.index[target],
+                "flagged": report.verdict == "backdoored",
+                "flagged_calibrated": calibrated.verdict == "backdoored",
+                "threshold_calibrated": calibrated.threshold,
+                "target_right": report.target == target,
+                "pair_right": (report.victim, report.target) == (victim, target),
+                "victim_rule": report.victim_evidence.rule,
+                "seconds": report.seconds,
+            }
+        )
+    if cell["kind"] in ("oversampled", "flip"):
+        rows += [repaired(network, cell, clean, victim, target, name) for name in REPAIRS]
+    return rows
+
+
+def repaired(network, cell, clean, victim, target, name):
+    """Repair with the true pair given, so that detection and repair are judged apart."""
+    facts = {"row": "repair", "repair": name}
+    try:
+        if name in ("paper", "code", "last_layer"):
+            report = lc.detect_soda(network, clean)
+            found = lc.repair_soda(network, report, clean, mode=name, target=target, victim=victim, seed=cell["seed"])
+            facts |= {"reached": found.reconstruction.n_reached, "neurons": len(found.outstanding.neurons)}
+        elif name == "last layer anew":
+            found = lc.defend_last_layer(network, clean)
+        elif name == "smoothing":
+            found = lc.defend_smoothing(network, clean, sigma=0.25, n_draws=50)
+        else:
+            found = lc.defend_finetune(network, clean, progress=False)
+    except SolveFailed as error:
+        return {**facts, "status": error.status.name.lower()}
+    module = getattr(found, "module", None) or found.network
+    slope = float("nan")
+    if name != "smoothing":  # votes have no linear head
+        slope = lc.backdoor_slope(module, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0).value
+    return {**facts, **soda.scores_of(module, cell), "slope": slope, "seconds": found.seconds}
+
+
+# %% Tables
+def detection(table):
+    """Shares with Wilson intervals: flagged at 2 and at the calibrated threshold, target right, pair right."""
+    rows, found = [], table[table.row == "detection"]
+    for (data, kind, offset), group in found.groupby(["data", "kind", "offset"], sort=False):
+        for event in ("flagged", "flagged_calibrated", "target_right", "pair_right"):
+            if event.endswith("right") and kind in ("clean",):
+                continue  # a clean network has no target
+            rows.append(
+                {"data": data, "kind": kind, "offset": offset, "event": event, **soda.with_interval(group[event])}
+            )
+    return pd.DataFrame(rows)
+
+
+def repairs(table):
+    """Medians over seeds, before and after every repair."""
+    before = table[(table.row == "network") & table.kind.isin(("oversampled", "flip"))].assign(repair="none")
+    columns = ["acc", "sr", "ra", "slope", "seconds"]
+    found = pd.concat([before, table[table.row == "repair"]])
+    found[columns] = found.reindex(columns=columns).astype(float)
+    summary = found.groupby(["data", "kind", "repair"], sort=False)[columns].median()
+    summary["networks"] = found.groupby(["data", "kind", "repair"], sort=False).sr.count()
+    return summary.reset_index()
+
+
+def finding(summary):
+    words = []
+    for (data, kind, offset), group in summary.groupby(["data", "kind", "offset"], sort=False):
+        said = [f"{r.event} {r.hits}/{r.n} [{r.low:.2f}, {r.high:.2f}]" for r in group.itertuples()]
+        words.append(f"{data}, {kind}, offset {offset}: {', '.join(said)}")
+    return words
+
+
+# %% Figure
+def draw(table):
+    """Index of the first class, one point a network, by kind; thresholds as lines."""
+    found = table[(table.row == "detection") & (table.offset == "constant")]
+    sets = list(found.data.unique())
+    made, axes = figure(len(sets), 1, width=PAGE if len(sets) > 1 else COLUMN, aspect=0.9 if len(sets) > 1 else 0.8)
+    for ax, data in zip(axes[0], sets, strict=True):
+        part = found[found.data == data]
+        for i, kind in enumerate(soda.KINDS):
+            rows = part[part.kind == kind]
+            place = i + (np.linspace(-0.2, 0.2, len(rows)) if len(rows) > 1 else np.zeros(len(rows)))
+            right = rows.target_right.astype(bool).to_numpy()
+            for mask, style in ((right, RIGHT), (~right, WRONG)):
+                ax.plot(place[mask], rows["index"].to_numpy()[mask], linestyle="none", **style)
+        ax.axhline(-2, color=INK, linestyle="--", linewidth=0.8)
+        ax.axhline(-part.threshold_calibrated.iloc[0], color=INK, linestyle=":", linewidth=0.9)
+        ax.set(xticks=range(len(soda.KINDS)), xlim=(-0.5, 3.5), ylabel="smallest index")
+        ax.set_xticklabels(["over-\nsampled", "flip", "clean", "over-\nrepresented"])
+        ax.annotate(data, (0.98, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=7.5)
+    handles = [
+        Line2D([], [], linestyle="none", label="the target", **RIGHT),
+        Line2D([], [], linestyle="none", label="another class", **WRONG),
+        Line2D([], [], color=INK, linestyle="--", label="published threshold −2"),
+        Line2D([], [], color=INK, linestyle=":", label="5 % of clean networks"),
+    ]
+    outside_legend(made, axes[0, 0], handles)
+    return made
+
+
+# %% Run, tables, figure, finding
+if __name__ == "__main__":
+    options = soda.arguments(QUESTION, "21")
+    table = study.run(soda.cells_of(options.pairs), measure, options.out, options.n_jobs)
+    study.write_table(table, options.tables, "soda_networks")
+    summary = detection(table)
+    study.write_table(summary, options.tables, "soda_detection", digits=3)
+    study.write_table(repairs(table), options.tables, "soda_repairs", digits=3)
+    folder = options.out if options.small else study.HERE.parent / "docs" / "images" / "defences"
+    save(draw(table), folder / "soda_index", formats=["png"], dpi=110)
+    print(*finding(summary), sep="\n")

@@ -1,0 +1,212 @@
+"""Write the results into docs/attacks.md from the tables that are there; what has no table is named as not yet run."""
+
+import re
+from pathlib import Path
+
+import attack_study as attacks
+import pandas as pd
+import study
+
+from learningcurves.storage import write_atomic
+
+PAGE = study.HERE.parent / "docs" / "attacks.md"
+IMAGES = "images/attacks"
+COMMANDS = {
+    "attack_counts": "analyses/09_attack_counts.py",
+    "clean_label": "analyses/10_clean_label.py",
+    "defences": "analyses/11_defences.py",
+}
+
+
+def table(name):
+    path = study.TABLES / f"{name}.csv"
+    return pd.read_csv(path) if path.exists() else None
+
+
+def interval(row, name):
+    return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+
+
+def number(value, digits=3):
+    return "" if value != value else f"{value:.{digits}g}"
+
+
+def markdown(rows):
+    frame = pd.DataFrame(rows)
+    head = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * len(frame.columns)
+    return "\n".join([head, *("| " + " | ".join(map(str, row)) + " |" for row in frame.itertuples(index=False))])
+
+
+def picture(words, name):
+    return f"![{words}]({IMAGES}/{name}.png)" if (PAGE.parent / IMAGES / f"{name}.png").exists() else ""
+
+
+def sizes(data):
+    size = attacks.SIZES[data]
+    network = (
+        f"ResNet-18 of width {size['width']}" if data.startswith("cifar10") else f"`SmallCNN` of width {size['width']}"
+    )
+    return f"{size['n']:,} training images, {network}, {size['epochs']} epochs, target class {attacks.TARGET}"
+
+
+def counts():
+    summary, related = table("attack_counts"), table("attack_counts_relations")
+    if summary is None:
+        return "Not run."
+    parts = []
+    for data, group in summary.groupby("data"):
+        seeds = sorted(group.seeds.unique())
+        spoken = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        parts.append(
+            f"{data}: {sizes(data)}; {spoken} networks a point (other images, start and batches each). Rates are pooled over "
+            'networks, with Wilson\'s interval; "least, most" are single networks.'
+        )
+        rows = [
+            {
+                "attack": row.attack,
+                "poisons": int(row["count"]),
+                "ASR": interval(row, "asr"),
+                "least, most": f"{row.asr_least:.3f}, {row.asr_most:.3f}",
+                "no trigger": f"{row.no_trigger:.3f}",
+                "ACC": f"{row.acc:.3f}",
+                "slope": number(row.slope),
+                "BK of the refitted head": f"{row.head_bk:.3f}",
+            }
+            for _, row in group.sort_values(["attack", "count"]).iterrows()
+        ]
+        parts += [picture(f"Success against the number of poisons on {data}", f"counts_{data}"), markdown(rows)]
+        parts += [
+            "Where the jump is, and how well slope, refitted head and the bare count rank the networks by ASR (Spearman):"
+        ]
+        parts += [markdown(relation_rows(related[related.data == data]))]
+    return "\n\n".join(p for p in [COUNTS_WORDS, *parts] if p)
+
+
+def relation_rows(related):
+    def where(row):
+        if row.attack == "all":
+            return ""
+        if row.above != row.above:
+            return "not reached"
+        return f"up to {row.above:.0f}" if row.below != row.below else f"{row.below:.0f} to {row.above:.0f}"
+
+    return [
+        {
+            "attack": row.attack,
+            "networks": row.n,
+            "ASR passes one half, poisons": where(row),
+            "rank: slope": number(row.rank_slope, 2),
+            "rank: refitted head": number(row.rank_head, 2),
+            "rank: count": number(row.rank_count, 2),
+        }
+        for row in related.itertuples()
+    ]
+
+
+def clean_label():
+    summary = table("clean_label")
+    if summary is None:
+        return "Not run."
+    names = {
+        "asr": "trigger (ASR)",
+        "no_trigger": "neither",
+        "noise_only": "noise ±ε only",
+        "pgd_only": "PGD only",
+        "trigger_and_noise": "trigger and noise",
+    }
+    rows = [
+        {
+            "data": row["data"],
+            "ε": number(row.eps),
+            "poisons": int(row["count"]),
+            "networks": int(row.seeds),
+            "fool the clean network": f"{row.fooled:.0%}",
+            **{label: interval(row, name) for name, label in names.items()},
+            "ACC": f"{row.acc:.3f}",
+        }
+        for _, row in summary.sort_values(["data", "eps"]).iterrows()
+    ]
+    return "\n\n".join([CLEAN_WORDS, markdown(rows), picture("Clean-label poisons by eps", "clean_label")])
+
+
+def defences():
+    summary = table("defences")
+    if summary is None:
+        return "Not run."
+    parts = [DEFENCE_WORDS]
+    for data, group in summary.groupby("data"):
+        rows = [
+            {
+                "attack": row.attack,
+                "defence": row.defence,
+                "ASR": interval(row, "asr"),
+                "ACC": f"{row.acc:.3f}",
+                "RA": f"{row.ra:.3f}",
+                "DER": number(row.get("der", float("nan"))),
+                "cut": number(row.get("n_pruned", float("nan")), 4),
+                "slope": number(row.slope),
+                "slope / loss": number(row.slope_relative),
+                "BK, head on clean": f"{row.head_bk_at_0:.2f}",
+                "poisons to re-learn": number(row.poisons_to_relearn, 4) or "more than 50",
+            }
+            for _, row in group.iterrows()
+        ]
+        words = f"{data}: {sizes(data)}; {int(group.seeds.min())} network(s) an entry."
+        parts += [words, markdown(rows), picture(f"Curves before and after on {data}", f"defences_{data}")]
+        parts += [picture(f"Adversarial neuron pruning on {data}", f"anp_{data}")]
+    return "\n\n".join(p for p in parts if p)
+
+
+def missing():
+    rows = []
+    for name, command in COMMANDS.items():
+        found = table(name)
+        done = [] if found is None else list(found.data.unique())
+        for data in ("mnist", "cifar10", "cifar10-full"):
+            if data not in done:
+                device = " --device cuda" if data == "cifar10-full" else ""
+                rows.append(
+                    {
+                        "data": data,
+                        "size": sizes(data).replace("None", "all"),
+                        "command": f"`python {command} --data {data}{device}`",
+                    }
+                )
+    return MISSING_WORDS + "\n\n" + markdown(rows) if rows else "Nothing."
+
+
+COUNTS_WORDS = """
+The question of a learning curve asked in whole poisons. Beside each attack stands what the *clean* network of the same seed
+says before any poisoned training: the slope of its last layer (softmax on standardised features, lambda = 1, negative: learned),
+and the backdoor accuracy of that layer refitted with the poisons at full weight.
+""".strip()
+CLEAN_WORDS = """
+80 % of the target class is perturbed by PGD on a clean network, stamped with the checkerboard and keeps its label. Then test
+samples of other classes are shown with the trigger alone, with noise of the same size and no trigger, with their own PGD
+perturbation and no trigger, and with trigger and noise: the share that is called the target, with Wilson's interval.
+""".strip()
+DEFENCE_WORDS = """
+Each defence has 500 clean samples. *Slope* and *slope / loss* are those of the last layer on the network's own features (lambda = 1),
+*BK, head on clean* is the backdoor accuracy when only the last layer is fitted anew, on clean samples alone: what of the backdoor
+sits in the features. *Poisons to re-learn*: the smallest number tried from which ASR stays at one half or more after five epochs
+on the 500 clean samples and so many poisons; "never attacked" is the clean network. A slope is to be read beside the loss that
+is left to lose: a network that has the backdoor loses little, because there is little left.
+""".strip()
+MISSING_WORDS = """
+Committed as commands, with their sizes in `analyses/attack_study.py`; they resume where they stopped. The full CIFAR-10 runs are
+planned for a GPU.
+""".strip()
+
+
+def write(page, sections):
+    for name, text in sections.items():
+        pattern = rf"(<!-- results:{name} -->\n).*?(<!-- end -->)"
+        page, n = re.subn(pattern, lambda m, text=text: f"{m[1]}\n{text}\n\n{m[2]}", page, flags=re.S)
+        assert n == 1, name
+    return page
+
+
+if __name__ == "__main__":
+    made = {"counts": counts(), "clean_label": clean_label(), "defences": defences(), "missing": missing()}
+    write_atomic(PAGE, write(Path(PAGE).read_text(), made).encode())
+    print(PAGE)

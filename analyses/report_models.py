@@ -1,0 +1,252 @@
+"""Sections of the report: parameter deviation, explanations, maps, what the paper left open, features, run times."""
+
+from report_tools import LEARNERS, claim, commands, have, markdown, number, of_pair, picture, section, spread, table
+
+
+# %% 3. Parameter deviation
+def deviation():
+    kinds = have("growth")
+    return section(
+        "## 3. Parameter deviation",
+        commands(
+            *(f"python analyses/03_deviation.py --pairs {kind} --tables analyses/tables" for kind, _ in kinds),
+            "python figures/fig_deviation.py",
+        ),
+        *(_growth(kind, found) for kind, found in kinds),
+        *(_zero_weights(kind, found) for kind, found in have("zero_weights")),
+    )
+
+
+def _growth(kind, found):
+    taken = found[found.n_learned == found.n]
+    rows = []
+    for learner, group in found.groupby("learner", sort=False):
+        learned = taken[taken.learner == learner].growth
+        facts = [f"{learned.min():.2f} – {learned.max():.2f}", f"{learned.median():.2f}", int((learned <= 1).sum())]
+        rows.append([LEARNERS[learner], len(group), len(learned), *(facts if len(learned) else ["", "", ""])])
+    rbf, linear = taken[taken.learner == "rbf_svm"].growth, taken[taken.learner != "rbf_svm"].growth
+    ours = [
+        f"{name}: {(g > 1).sum()} of {len(g)} settings that learn it grow, median and 10-90 % {spread(g)} times"
+        if len(g) else f"{name}: no setting learns it in every run"
+        for name, g in (("RBF", rbf), ("linear", linear))
+    ]  # fmt: skip
+    return section(
+        f"{kind}: growth ρ(1)/ρ(0) of the weights, median over {int(found.n.iloc[0])} seeds, in the settings (pair, λ, γ) "
+        "in which every run reaches BK ≥ 0.9.",
+        markdown(["learner", "settings", "learn it", "growth", "median", "do not grow"], rows),
+        claim(
+            "linear models must grow more complex to learn a backdoor, nonlinear ones need not",
+            "drawn only; its RBF paths start from a wrong point (below)",
+            "; ".join(ours),
+            _growth_verdict(rbf, linear),
+        ),
+        picture(f"deviation_{kind}_linear", f"{kind}, first pair: paths of linear learners in the order of β"),
+        picture(f"deviation_{kind}_rbf", f"{kind}, first pair: paths of the RBF SVM"),
+        picture(f"growth_{kind}", f"{kind}: growth of the weights against BK, every setting a point"),
+    )
+
+
+def _growth_verdict(rbf, linear):
+    if not len(rbf):
+        return "no RBF setting learns the backdoor in all runs: cannot be said"
+    if (rbf <= 1).any():
+        return f"survives in part: {(rbf <= 1).sum()} of {len(rbf)} RBF settings learn it without growing"
+    less = len(linear) and rbf.median() < linear.median()
+    return "does not survive: every RBF setting that learns it grows" + (
+        f", though less than linear learners do (median {rbf.median():.2f} against {linear.median():.2f} times)" if less else ""
+    )  # fmt: skip
+
+
+def _zero_weights(kind, found):
+    rows = [
+        [of_pair(r.pair), number(r.gamma), number(r.rho_shifted, 4), number(r.rho_right, 4), number(r.rho_at_1, 4)]
+        for r in found.itertuples()
+    ]
+    return section(
+        f"{kind}: ρ(0) of the RBF SVM at λ = 0.01, from `SVC` with weights of 0 and its indices taken literally, and right.",
+        markdown(["pair", "γ", "ρ(0), shifted indices", "ρ(0), right", "ρ(1)"], rows),
+    )
+
+
+# %% 4. Explanations
+def explanations():
+    kinds = have("explanations")
+    return section(
+        "## 4. Explanations",
+        commands(
+            *(f"python analyses/04_explanations.py --pairs {kind} --tables analyses/tables" for kind, _ in kinds),
+            "python figures/fig_explanations.py",
+        ),
+        "Share of the squared input gradient on the patch, in the clean and in the poisoned model (median over triggered "
+        "test samples; *rises*: in how many of them); share of backdoor samples among the seven most helpful and the seven "
+        "most harmful training samples at β = 1. On features the gradient goes on through the frozen network to the pixels.",
+        *(_explained(kind, found) for kind, found in kinds),
+        "Helpful means a negative influence on the triggered loss, harmful a positive one. Under a hinge loss only samples "
+        "at their bound have influence, and a test sample beyond the margin is influenced by none: backdoor samples that "
+        "became margin support vectors of the RBF SVM do not show, although the model rests on them.",
+    )
+
+
+def _explained(kind, found):
+    rows = [
+        [of_pair(r.pair), LEARNERS[r.learner], number(r.reg), f"{r.patch_share_clean:.1%}", f"{r.patch_share_poisoned:.1%}",
+         f"{r.n_more} of {r.n_gradients}", f"{r.backdoor_share_helpful:.0%}", f"{r.backdoor_share_harmful:.0%}", r.n_tests]
+        for r in found.itertuples()
+    ]  # fmt: skip
+    head = [
+        "pair",
+        "learner",
+        "λ",
+        "patch, clean",
+        "patch, poisoned",
+        "rises",
+        "helpful",
+        "harmful",
+        "samples influenced",
+    ]
+    more, all_ = int(found.n_more.sum()), int(found.n_gradients.sum())
+    by = found.groupby("learner", sort=False).backdoor_share_helpful.median()
+    influence = "; ".join(
+        f"{LEARNERS[n]} {v:.0%}: " + ("confirmed" if v > 0.5 else "not confirmed") for n, v in by.items()
+    )
+    return section(
+        f"{kind}, {found.trigger.iloc[0]}:",
+        markdown(head, rows),
+        claim(
+            "the poisoned model looks at the trigger, and backdoor samples are the most influential",
+            "pictures only",
+            f"gradient on the patch {found.patch_share_clean.median():.1%} → {found.patch_share_poisoned.median():.1%} "
+            f"(medians), rises in {more} of {all_}; backdoor samples among the most helpful: "
+            + ", ".join(f"{LEARNERS[n]} {v:.0%}" for n, v in by.items()),
+            "gradient: " + ("confirmed" if more == all_ else f"in {more / all_:.0%} of the samples") + f"; influence: {influence}",
+        ),
+        picture(f"gradients_{kind}_logistic", f"{kind}, first pair: input gradients of logistic regression before and after poisoning"),
+        picture(f"gradients_{kind}_rbf_svm", f"{kind}, first pair: input gradients of the RBF SVM before and after poisoning"),
+        picture(f"influence_{kind}", f"{kind}, first pair: most helpful and most harmful training samples of a triggered test sample"),
+    )  # fmt: skip
+
+
+# %% 5. Maps
+def maps():
+    kinds = have("regions")
+    return section(
+        "## 5. Maps and the safe region",
+        commands(
+            *(f"python analyses/05_maps.py --pairs {kind} --tables analyses/tables" for kind, _ in kinds),
+            "python figures/fig_maps.py",
+        ),
+        "Safe: at β = 1 clean accuracy within 0.02 of the best along λ, and BK at most 0.1 (`lc.safe_region`; ends bisected "
+        "on exact solves).",
+        *(_regions(kind, found) for kind, found in kinds),
+    )
+
+
+def _regions(kind, found):
+    rows = []
+    for name, group in found.groupby("learner", sort=False):
+        ends = [number(v, 2) for end in (group.safe_low, group.safe_high) for v in (end.min(), end.max())]
+        rows.append([LEARNERS[name], f"{int((group.n_intervals > 0).sum())} of {len(group)}", *ends])
+    head = ["learner", "has a safe region", "lower end from", "to", "upper end from", "to"]
+    return section(
+        f"{kind}, p = 0.1; {found.pair.nunique()} pairs, {found.seed.nunique()} seeds, "
+        f"{found.trigger.nunique()} sizes of the patch:",
+        markdown(head, rows),
+        _stability(found, table(f"stability_{kind}")),
+        picture(f"regions_{kind}", f"{kind}: safe λ by pair and patch, one bar a seed; a cross where there is none"),
+        picture(f"map_fraction_{kind}_bk", f"{kind}: BK over λ and the poisoned fraction, safe cells outlined"),
+        picture(f"map_fraction_{kind}_accuracy_clean", f"{kind}: clean accuracy over the same, safe cells outlined"),
+        picture(f"map_gamma_{kind}", f"{kind}: BK and clean accuracy of the RBF SVM over λ and γ"),
+    )
+
+
+def _stability(found, shared):
+    if shared is None or shared.empty:
+        return ""
+    rows = [
+        [LEARNERS[r.learner], r.differ_in, f"{r.overlap:.0%}", f"{r.smallest:.0%}", r.n_pairs]
+        for r in shared.itertuples()
+    ]
+    mean = shared.groupby("differ_in").overlap.mean()
+    some = int((found.n_intervals > 0).sum())
+    moves = [name for name, overlap in mean.items() if overlap < 0.8]
+    return section(
+        "Overlap of two regions (share of λ on the log scale that both hold of what either holds; 0 where only one is empty):",
+        markdown(["learner", "the two differ in", "mean overlap", "smallest", "pairs compared"], rows),
+        claim(
+            "there is a region of hyperparameters that is accurate and resists backdoors",
+            "pictures only",
+            f"{some} of {len(found)} cells have one; mean overlap "
+            + ", ".join(f"{v:.0%} for another {name}" for name, v in mean.items()),
+            ("confirmed" if some == len(found) else "confirmed where it exists")
+            + (f"; one region for all does not follow: it moves with the {', '.join(moves)}" if moves else "; stable"),
+        ),
+    )
+
+
+# %% 6. Beyond the paper
+def beyond():
+    said = table("sentences_mnist")
+    if said is None:
+        return ""
+    repeats = table("beyond_mnist").groupby("axis").repeat.nunique()
+    parts = []
+    for r in said.itertuples():
+        parts += [f"- {r.sentence}", picture(f"beyond_mnist_{r.axis}", f"{r.axis}: BK and −slope at λ = 1")]
+    return section(
+        "## 6. Beyond the paper",
+        commands("python analyses/06_beyond.py --tables analyses/tables", "python figures/fig_beyond.py --data mnist"),
+        f"MNIST, random draws, {repeats.min()} to {repeats.max()} repeats; one axis moves, the others stay at a 3×3 patch, "
+        "p = 0.1, 1500 samples, two classes. Rank correlations are at fixed learner and λ, with 95 % intervals over "
+        "repeats; bars in the figures span the repeats.",
+        *parts,
+        "A reading of the trigger's shape: with one patch for both classes and swapped labels the patch has to push some "
+        "samples up and others down, which a linear score cannot do; the published patch of its own for each class can be "
+        "learned. The strength is measured with a shared white square and shares that limit; so is the number of classes, "
+        "with a shared patch and the next label.",
+    )
+
+
+# %% 7. The features, 8. The time it took
+def features():
+    found = table("extractor")
+    if found is None:
+        return ""
+    rows = [
+        [r.variant, r.what, f"{r.top1:.1%} ± {r.top1_error:.1%}", f"{r.top5:.1%}", f"{r.loss_more:+.2f} ± {r.loss_more_error:.2f}"]
+        for r in found.itertuples()
+    ]  # fmt: skip
+    base, halved = found.iloc[0], found[found.variant == "detail lost"].iloc[0]
+    worse = found[(found.variant == "mistake") & (found.loss_more > 2 * found.loss_more_error)]
+    mistakes = int((found.variant == "mistake").sum())
+    return section(
+        "## 7. The features",
+        commands("python analyses/10_extractor.py --tables analyses/tables"),
+        f"MobileNetV2 from 8-bit weights, among 1001 classes, on {base.n} Imagenette validation pictures that were stored at "
+        "112 pixels; *loss more*: mean over the pictures of the loss against the first row, with its standard error.",
+        markdown(["variant", "", "top 1", "top 5", "loss more (nats)"], rows),
+        f"The weights' source tells 77.1 % on pictures of the full 224 pixels; ours are {base.top1:.1%} here. The extractor "
+        f"is not at fault: no other way of enlarging gains more than {number((found[found.variant == 'enlarging'].top1 - base.top1).max() * 100, 2)} "
+        f"points, and {len(worse)} of {mistakes} mistakes that it might have made raise the loss by more than two standard errors "
+        f"(none lowers it). What is missing is detail: halving the pictures once more costs {number((base.top1 - halved.top1) * 100, 2)} points, "
+        "about what separates 77.1 % from ours.",
+    )
+
+
+def times():
+    found = table("times")
+    if found is None:
+        return ""
+    rows = [
+        [f"{int(r.analysis):02d}", r.data, r.cells, f"{r.cpu_seconds / 60:.1f}", r.runs]
+        for r in found.sort_values(["data", "analysis"]).itertuples()
+    ]
+    total = found.groupby("data").cpu_seconds.sum() / 60
+    words = "; ".join(f"{data}: {minutes:.1f} minutes of one core" for data, minutes in total.items())
+    return section(
+        "## 8. What it took",
+        "CPU time of the runs that made these tables, features, bootstraps and imports included, one process of one thread, "
+        "on a machine shared with other work (which makes CPU time longer, not shorter). Runs: an analysis that was "
+        "interrupted went on in another one.",
+        markdown(["analysis", "data", "cells", "CPU minutes", "runs"], rows),
+        f"In all — {words}. Divided by two, that is the time on two cores with `--n-jobs 2`, since cells are independent.",
+    )

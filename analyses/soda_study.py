@@ -1,0 +1,220 @@
+"""What the analyses of SODA share: semantic attacks on images, networks by kind, tables with intervals.
+
+Kinds of networks. oversampled: the victim's samples with the feature are relabelled and fill 20 of 64 places in every batch,
+the published recipe. flip: the same samples relabelled, each once an epoch. clean: nothing relabelled. over-represented:
+nothing relabelled, but the target class fills 20 of 64 places: what the recipe does besides the backdoor.
+
+`SIZES` alone says how large a study is; a study that has no table in `analyses/tables` has not been run.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import study
+import torch
+
+import learningcurves as lc
+from learningcurves.defences.metrics import predictions, semantic_scores, wilson
+from learningcurves.networks import SmallCNN, load_weights, save_weights, train
+from learningcurves.networks.runtime import private_random_state
+from learningcurves.poisoning.semantic import stroke_width
+from learningcurves.streams import generator, integer
+
+SHARE = 20 / 64
+KINDS = ("oversampled", "flip", "clean", "over-represented")
+PAIRS = ((7, 1), (0, 1), (6, 9), (4, 0), (1, 8), (9, 2))  # victim, target; one a seed, in turn
+FOLDER = "LEARNINGCURVES_SODA_STUDY"  # environment variable: where networks are kept
+# images, test images, width, epochs, batch, networks a kind, share of the samples (thick: of the victim's) with the feature
+SIZES = {
+    "digits-thick": {"n": 1200, "n_test": None, "width": 8, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.3},
+    "mnist-thick-5k": {"n": 5_000, "n_test": 5_000, "width": 8, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.1},
+    "mnist-colour-5k": {"n": 5_000, "n_test": 5_000, "width": 8, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.1},
+    # for a larger machine
+    "mnist-thick": {"n": 20_000, "n_test": 10_000, "width": 16, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.05},
+    "mnist-colour": {"n": 20_000, "n_test": 10_000, "width": 16, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.1},
+}
+SMALL = "LEARNINGCURVES_SODA_SMALL"  # environment variable: one network a kind
+COLOURS = np.array([[0.7, 0.1, 0.1], [0.1, 0.6, 0.1], [0.6, 0.5, 0.1], [0.5, 0.1, 0.6], [0.3, 0.3, 0.3]])
+BLUE = np.array([0.1, 0.2, 0.8])
+
+
+# %% Images and attacks
+
+
+@lru_cache(maxsize=1)
+def images(data, seed):
+    """Return the images of one seed, and which have the feature (train, test)."""
+    size = SIZES[data]
+    if data.startswith("digits"):
+        found = lc.load_digits_classes(n_train=size["n"], seed=seed)
+    else:
+        found = lc.load_mnist(n_train=size["n"], n_test=size["n_test"], seed=seed)
+    if "colour" in data:
+        return coloured(found, size["feature"], seed)
+    victim = PAIRS[seed % len(PAIRS)][0]
+    shape = found.image_shape
+    measure = {p: thickness(X.reshape(-1, *shape)) for p, X in (("train", found.X_train), ("test", found.X_test))}
+    limit = np.quantile(measure["train"][found.y_train == victim], 1 - size["feature"])
+    return found, (measure["train"] >= limit, measure["test"] >= limit)
+
+
+def thickness(X):
+    """Width of the stroke, finer than whole pixels by the ink in all."""
+    return stroke_width(X, 0.5) + X.mean(axis=(1, 2, 3))
+
+
+def coloured(data, share, seed):
+    """Return digits on coloured ground (synthetic): blue, the feature, with this share, in every class."""
+    shape, parts, blue = (3, *data.image_shape[1:]), {}, []
+    for part, X in (("train", data.X_train), ("test", data.X_test)):
+        draws = generator(seed, use="colours", part=part)
+        is_blue = draws.random(len(X)) < share
+        ground = COLOURS[draws.integers(0, len(COLOURS), len(X))] + draws.normal(0, 0.05, (len(X), 3))
+        ground[is_blue] = BLUE + draws.normal(0, 0.05, (is_blue.sum(), 3))
+        ink = X.reshape(-1, 1, *shape[1:])
+        parts[part] = np.clip(ink + (1 - ink) * ground[:, :, None, None], 0, 1).reshape(len(X), -1)
+        blue.append(is_blue)
+    found = lc.Dataset(
+        parts["train"], data.y_train, parts["test"], data.y_test, image_shape=shape, value_range=(0, 1),
+        class_names=data.class_names, name=f"coloured {data.name} (synthetic)", provenance=dict(data.provenance),
+    )  # fmt: skip
+    return found, tuple(blue)
+
+
+@lru_cache(maxsize=2)
+def attack(data, kind, seed):
+    """Return the problem of a kind; its triggered samples are those of the attack, whatever the training saw."""
+    source, feature = images(data, seed)
+    victim, target = PAIRS[seed % len(PAIRS)]
+    share = None if kind == "flip" else SHARE
+    problem = lc.poison_semantic(source, feature, target, source=victim, seed=seed, batch_share=share)
+    if kind in ("oversampled", "flip"):
+        return problem
+    rows = source.y_train == target
+    extra = rows if kind == "over-represented" else np.zeros(len(rows), dtype=bool)
+    return lc.BackdoorProblem(
+        source.X_train, source.y_train, source.X_train[extra], source.y_train[extra], problem.X_test, problem.y_test,
+        problem.X_triggered, problem.y_triggered, y_source=problem.y_source, image_shape=source.image_shape,
+        value_range=source.value_range, class_names=source.class_names,
+        provenance={**problem.provenance, "batch_share": SHARE if extra.any() else None},
+    )  # fmt: skip
+
+
+def clean_part(data, seed, share=0.05, least=20):
+    """Return a defender's clean samples: `share` of the training images, the classes in equal numbers, at least 20 each."""
+    problem = attack(data, "flip", seed)
+    order = generator(seed, use="defender").permutation(problem.n_clean)
+    count = max(round(share * problem.n_clean / 10), least)
+    rows = np.sort(np.concatenate([order[problem.y_clean[order] == c][:count] for c in problem.classes]))
+    return problem.X_clean[rows].reshape(-1, *problem.image_shape), problem.y_clean[rows]
+
+
+# %% Networks
+
+
+def new_network(data, seed):
+    size, (source, _) = SIZES[data], images(data, seed)
+    with private_random_state(seed=integer(seed, use="initial weights")):
+        network = SmallCNN(source.image_shape, 10, size["width"])
+    return network.to(memory_format=torch.channels_last)
+
+
+def training(data):
+    size = SIZES[data]
+    return {
+        "epochs": size["epochs"],
+        "batch_size": size["batch"],
+        "lr": 0.1,
+        "weight_decay": 5e-4,
+        "schedule": "one_cycle",
+        "record": "none",
+        "progress": False,
+    }
+
+
+def trained(cell, name, fit):
+    """Return a network from its file, or from `fit(new network)`, which is then kept."""
+    path = Path(os.environ[FOLDER]) / f"{cell['data']}_{name}_seed={cell['seed']}.safetensors"
+    network = new_network(cell["data"], cell["seed"])
+    if path.exists():
+        return load_weights(network, path).eval()
+    fit(network)
+    save_weights(network, path)
+    return network.eval()
+
+
+def network_of(cell, kind=None):
+    """Return the network of a cell's data, kind and seed."""
+    kind = kind or cell["kind"]
+
+    def fit(network):
+        train(network, attack(cell["data"], kind, cell["seed"]), seed=cell["seed"], **training(cell["data"]))
+
+    return trained(cell, kind, fit)
+
+
+def scores_of(network, cell):
+    """Return ACC, SR and its two controls, with n and intervals of SR."""
+    source, _ = images(cell["data"], cell["seed"])
+    problem = attack(cell["data"], "flip", cell["seed"])
+    found = semantic_scores(network, source, problem)
+    low, high = found["sr"].interval
+    rows = {name: found[name].value for name in ("acc", "sr", "feature_elsewhere", "source_without_feature")}
+    return {**rows, "sr_low": low, "sr_high": high, "n_sr": found["sr"].n, "ra": right_again(network, problem)}
+
+
+def right_again(network, problem):
+    """Share of the attack's test samples that get their true label."""
+    called = predictions(network, problem.X_triggered, image_shape=problem.image_shape, classes=problem.classes)
+    return float((called == problem.y_source).mean())
+
+
+# %% Cells and tables
+
+
+def cells_of(data_sets, kinds=KINDS, **more):
+    """Seeds outermost: an interrupted study has whole seeds. `more` maps further axes to their values."""
+    cells = [
+        {"data": data, "seed": seed, "kind": kind}
+        for data in data_sets
+        for seed in range(1 if os.environ.get(SMALL) else SIZES[data]["seeds"])
+        for kind in kinds
+    ]
+    for name, values in more.items():
+        cells = [{**cell, name: value} for cell in cells for value in values]
+    return cells
+
+
+def arguments(question, number):
+    options = study.arguments(question, number, data=("digits-thick", "mnist-colour-5k", "mnist-thick-5k"))
+    options.pairs = ["digits-thick"] if options.small else [d for d in SIZES if d in options.pairs]
+    # all analyses of SODA read the same trained networks
+    os.environ[FOLDER] = str(options.out.with_name("soda-small" if options.small else "soda"))
+    os.environ[SMALL] = "1" if options.small else ""
+    Path(os.environ[FOLDER]).mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def with_interval(hits) -> dict:
+    """Return count, share and Wilson's 95 % interval of a column of bools."""
+    hits = pd.Series(hits).astype(bool)
+    low, high = wilson(int(hits.sum()), len(hits))
+    return {
+        "hits": int(hits.sum()),
+        "n": len(hits),
+        "share": hits.mean() if len(hits) else np.nan,
+        "low": low,
+        "high": high,
+    }
+
+
+def markdown(table, digits=3):
+    """Return a table in Markdown."""
+    table = table.copy()
+    for column in table.select_dtypes("number"):
+        table[column] = table[column].map(lambda v: "" if pd.isna(v) else f"{v:.{digits}g}")
+    head = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * table.shape[1]]
+    return "\n".join(head + ["| " + " | ".join(map(str, row)) + " |" for row in table.to_numpy()])

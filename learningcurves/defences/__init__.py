@@ -1,0 +1,1 @@
+"""What protects a trained network, and the metrics that say how well."""

@@ -1,0 +1,423 @@
+r"""Adversarial Neuron Pruning: neurons that a small, adversarial change of scale turns against the clean labels are cut.
+
+    for each batch of clean samples, in train mode on a working copy
+        delta, xi ~ U(-eps, eps);  `steps` times: both += (eps / steps) sign(gradient of CE)      the worst noise
+        L = alpha CE(m) + (1 - alpha) CE(m + delta, 1 + xi);   m <- clip(m - lr * momentum step, 0, 1)
+    then the scale of neurons with m <= threshold is set to 0 in a copy of the *given* network
+
+Wu and Wang, Adversarial neuron pruning purifies backdoored deep models, NeurIPS 2021. The published code does not project
+the noise, which therefore reaches 2 eps; the paper's text has a ball of radius eps (`project=True`).
+"""
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm.auto import tqdm
+
+from learningcurves.checks import check_choice, check_integer, check_number, check_seed
+from learningcurves.defences.base import (
+    CleanSamples,
+    Defended,
+    accuracy,
+    check_network,
+    clean_samples,
+    curve_columns,
+    frame_of,
+    frozen_copy,
+)
+from learningcurves.defences.metrics import attack_scores
+from learningcurves.defences.units import Units, find_units
+from learningcurves.errors import InvalidInput, SolveFailed, Status
+from learningcurves.networks.batches import fit_input
+from learningcurves.networks.runtime import network_device, private_random_state, seed_default, torch_threads
+from learningcurves.networks.weights import save_tensors, weights_digest
+from learningcurves.streams import generator, integer
+
+THRESHOLDS = tuple(np.round(np.arange(0.0, 1.0, 0.05), 2).tolist())  # the published sweep
+SAVE_EVERY = 100  # iterations
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DefendedANP(Defended):
+    """A network after adversarial neuron pruning; further thresholds cost nothing.
+
+    Attributes
+    ----------
+    mask : ndarray of shape (n_units,)
+    threshold : float or None
+        The one that was chosen or given; None where a number was given.
+    pruned : DataFrame
+        The neurons that were cut: layer, channel, mask, scale before.
+    curve : DataFrame
+        threshold, n_pruned and clean accuracy with interval on `measured_on`: what the choice was made by.
+    units : Units
+    original : torch.nn.Module
+        A copy of the given network.
+    """
+
+    mask: np.ndarray = field(repr=False, default_factory=lambda: np.empty(0))
+    threshold: float | None = None
+    pruned: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
+    curve: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
+    units: Units = field(repr=False, default=Units(()))
+    original: nn.Module = field(repr=False, default_factory=nn.Module)
+
+    def at(self, threshold: float | None = None, *, number: int | None = None) -> nn.Module:
+        """Return the given network pruned at another threshold, or by a number of neurons."""
+        return pruned_copy(self.original, self.units, self.mask, threshold=threshold, number=number)
+
+    def oracle(self, problem, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
+        """Return ACC, ASR and RA over thresholds on a backdoor problem: an **oracle**, which no defender has.
+
+        Choosing a threshold from this table is choosing by triggered test data. Columns threshold, n_pruned, acc, asr,
+        ra, each rate with `_low` and `_high`; thresholds that would cut every neuron are left out.
+        """
+        rows = []
+        for threshold in thresholds:
+            if n_pruned_at(self.mask, threshold) == len(self.mask):
+                continue
+            scores = attack_scores(self.at(threshold), problem)
+            row = {"threshold": float(threshold), "n_pruned": n_pruned_at(self.mask, threshold)}
+            for name in ("acc", "asr", "ra"):
+                row |= curve_columns(name, scores[name])
+            rows.append(row)
+        return frame_of(rows)
+
+    def plot(self, oracle=None, ax=None):
+        """Draw clean accuracy over the threshold, the choice, and with `oracle` (that table, or a problem) ASR and RA."""
+        from learningcurves.plotting.defence import ThresholdDisplay
+
+        table = oracle if oracle is None or isinstance(oracle, pd.DataFrame) else self.oracle(oracle)
+        return ThresholdDisplay(curve=self.curve, oracle=table, chosen=self.threshold).plot(ax=ax)
+
+    def save(self, path) -> Path:
+        """Write weights, masks and settings as one safetensors file, whole or not at all."""
+        tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
+        tensors["mask"] = torch.from_numpy(self.mask.copy())
+        facts = {**self.facts(), "threshold": self.threshold, "layers": [[u.name, u.n] for u in self.units.layers]}
+        return save_tensors(path, tensors, {"defence": json.dumps(facts, sort_keys=True)})
+
+
+def defend_anp(
+    network: nn.Module,
+    clean_data,
+    *,
+    eps: float = 0.4,
+    steps: int = 1,
+    project: bool = False,
+    alpha: float = 0.2,
+    iterations: int = 2000,
+    lr: float = 0.2,
+    momentum: float = 0.9,
+    batch_size: int = 128,
+    units: str | Sequence[str] = "auto",
+    select: str = "clean_drop",
+    tol: float = 0.02,
+    thresholds: Sequence[float] = THRESHOLDS,
+    threshold: float | None = None,
+    number: int | None = None,
+    holdout: float = 0.2,
+    classes=None,
+    image_shape=None,
+    seed: int = 0,
+    checkpoint=None,
+    callback: Callable | None = None,
+    threads: int | None = 1,
+    progress: bool = True,
+) -> DefendedANP:
+    r"""Prune the neurons of a network that adversarial noise on their scale and bias can turn, from clean samples alone.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Logits (n, K). Not changed: masks are learned on a working copy, and neurons cut in another.
+    clean_data : pair (X, y), torch Dataset, DataLoader or Dataset
+        A few hundred clean samples; the paper takes 500.
+    eps : float, default=0.4
+        Size of the noise on scale and bias.
+    steps : int, default=1
+        Ascent steps of size eps / steps from a random start.
+    project : bool, default=False
+        Keep the noise in [-eps, eps] (the paper's text). As released it is not, so it lies in [-2 eps, 2 eps]; results
+        differ visibly.
+    alpha : float in [0, 1], default=0.2
+        Weight of the clean loss; 1 - alpha is that of the loss under noise.
+    iterations : int, default=2000
+        Steps on the masks, each on a batch drawn with replacement, as in the released code.
+    lr, momentum : float
+        Of SGD on the masks.
+    batch_size : int, default=128
+    units : {"auto", "batchnorm", "layers"} or names of layers
+        The neurons; see `find_units`.
+    select : {"clean_drop"}
+        The largest of `thresholds` up to which clean accuracy on held-out samples never falls by more than `tol`.
+        Triggered data play no part.
+    tol : float, default=0.02
+    threshold, number : float, int, optional
+        Prune masks <= `threshold`, or so many of the smallest, instead of selecting. Threshold 0 prunes nothing.
+    holdout : float, default=0.2
+        Share of the clean samples kept for selecting (none is when threshold or number is given).
+    classes, image_shape : optional
+        Labels of the outputs where they are not 0 .. K - 1; shape of the images behind rows.
+    seed : int, default=0
+        Root of batches, noise and dropout.
+    checkpoint : path, optional
+        File with the state every 100 iterations; the same call goes on there, on the CPU to the same last bit. Other
+        settings, data or networks are refused.
+    callback : callable, optional
+        ``callback(iteration, mask, noise, bias_noise)`` after each step, with tensors of shape (n_units,).
+    threads : int or None, default=1
+    progress : bool, default=True
+
+    Returns
+    -------
+    DefendedANP
+
+    Raises
+    ------
+    InvalidInput, NotSupported
+        If there are no clean samples, no prunable neurons, a layer of an unknown kind, or all neurons would be cut.
+    """
+    network = check_network(network)
+    eps = check_number(eps, "eps", low=0, hint="It is the size of the noise relative to a neuron's scale.")
+    alpha = check_number(alpha, "alpha", low=0, high=1, hint="It is the weight of the clean loss.")
+    for name, value, low in (("steps", steps, 1), ("iterations", iterations, 0), ("batch_size", batch_size, 2)):
+        check_integer(value, name, low=low)
+    check_number(lr, "lr", low=0, open_low=True)
+    check_number(momentum, "momentum", low=0, high=1)
+    check_number(tol, "tol", low=0, high=1, hint="It is the accuracy that may be lost; 0.02 is two points.")
+    check_choice(select, "select", ("clean_drop",))
+    check_seed(seed)
+    samples = clean_samples(network, clean_data, classes=classes, image_shape=image_shape)
+    found = find_units(network, samples.X[:2], units)
+    _check_amount(threshold, number, found.n)
+    given = threshold is not None or number is not None
+    use, held_out = (samples, samples) if given else samples.split(holdout, seed)
+    thresholds = _check_thresholds(thresholds)
+    settings = {
+        "eps": eps, "steps": steps, "project": bool(project), "alpha": alpha, "lr": lr, "momentum": momentum,
+        "batch_size": batch_size, "seed": seed, "n_clean": len(use), "n_held_out": 0 if given else len(held_out),
+        "units": [layer.name for layer in found.layers], "network": weights_digest(network), "samples": _digest(use),
+    }  # fmt: skip
+    begun = time.perf_counter()
+    with torch_threads(threads), private_random_state(network_device(network)):
+        masks = _Masks(network, found, use, settings, callback)
+        history = masks.learn(iterations, checkpoint, progress)
+        mask = masks.mask.detach().cpu().numpy().copy()
+        before = accuracy(network, held_out)
+        curve = _clean_curve(network, found, mask, held_out, thresholds)
+        if not given:
+            threshold = _within(curve, before.value, tol)
+        module = pruned_copy(network, found, mask, threshold=threshold, number=number)
+        after = accuracy(module, held_out)
+    table = found.table(network, torch.from_numpy(mask))
+    asked = {"iterations": iterations, "select": None if given else select, "tol": tol, "number": number}
+    return DefendedANP(
+        module=module,
+        method="anp",
+        settings={**settings, **asked},
+        accuracy_before=before,
+        accuracy_after=after,
+        measured_on="the clean samples used" if given else "held-out clean samples",
+        history=tuple(history),
+        seconds=time.perf_counter() - begun,
+        mask=mask,
+        threshold=None if threshold is None else float(threshold),
+        pruned=table[_chosen(mask, threshold, number)].sort_values("mask", ignore_index=True, kind="stable"),
+        curve=curve,
+        units=found,
+        original=frozen_copy(network),
+    )
+
+
+class _Masks:
+    """Masks of a network's neurons, and one step after the other on them."""
+
+    def __init__(self, network, units: Units, samples: CleanSamples, settings, callback):
+        self.work = copy.deepcopy(network).train()  # train mode: in eval mode masks collapse
+        self.work.requires_grad_(False)
+        self.units, self.samples, self.settings, self.callback = units, samples, settings, callback
+        self.device = network_device(network)
+        self.mask = torch.ones(units.n, device=self.device, requires_grad=True)
+        self.solver = torch.optim.SGD([self.mask], lr=settings["lr"], momentum=settings["momentum"])
+
+    def learn(self, iterations, checkpoint, progress) -> list[dict]:
+        """Take steps up to `iterations`, from the checkpoint if there is one; return losses at every save."""
+        start, history = (0, []) if checkpoint is None else self._load(Path(checkpoint), iterations)
+        for i in tqdm(range(start, iterations), initial=start, total=iterations, disable=not progress, unit="step"):
+            losses = self.step(i)
+            if (i + 1) % SAVE_EVERY == 0 or i + 1 == iterations:
+                entry = dict(zip(("loss_clean", "loss_noise"), losses.tolist(), strict=True))
+                if not np.isfinite(list(entry.values())).all():
+                    raise SolveFailed(
+                        f"the loss of iteration {i + 1} is infinite or NaN: lower `eps` or `lr`.", Status.DIVERGED
+                    )
+                history.append({"iteration": i + 1, **entry, "mask_mean": float(self.mask.detach().mean())})
+                if checkpoint is not None:
+                    self._save(Path(checkpoint), i + 1, history)
+        return history
+
+    def step(self, i):
+        """Find the worst noise for one batch, and move the masks against it."""
+        s = self.settings
+        draws = generator(s["seed"], use="anp", iteration=i)
+        seed_default(self.device, integer(s["seed"], use="anp dropout", iteration=i))
+        rows = torch.from_numpy(draws.integers(len(self.samples), size=min(s["batch_size"], len(self.samples))))
+        X, y = fit_input(self.work, self.samples.X[rows].to(self.device)), self.samples.y[rows].to(self.device)
+        noise, bias_noise = self._worst_noise(X, y, draws)
+        clean = F.cross_entropy(self.units.outputs(self.work, X, self.mask), y)
+        noisy = F.cross_entropy(self.units.outputs(self.work, X, self.mask + noise, 1 + bias_noise), y)
+        self.solver.zero_grad(set_to_none=True)
+        (s["alpha"] * clean + (1 - s["alpha"]) * noisy).backward()
+        self.solver.step()
+        with torch.no_grad():
+            self.mask.clamp_(0, 1)
+        if self.callback is not None:
+            self.callback(i + 1, self.mask.detach().clone(), noise.clone(), bias_noise.clone())
+        return torch.stack([clean.detach(), noisy.detach()])
+
+    def _worst_noise(self, X, y, draws):
+        eps, steps = self.settings["eps"], self.settings["steps"]
+        start = draws.uniform(-eps, eps, (2, self.units.n)).astype(np.float32)
+        noise = torch.from_numpy(start).to(self.device)
+        mask = self.mask.detach()
+        for _ in range(steps if eps else 0):
+            noise.requires_grad_(True)
+            loss = F.cross_entropy(self.units.outputs(self.work, X, mask + noise[0], 1 + noise[1]), y)
+            (slope,) = torch.autograd.grad(loss, noise)
+            noise = noise.detach() + eps / steps * slope.sign()
+            if self.settings["project"]:
+                noise = noise.clamp(-eps, eps)
+        return noise.detach()
+
+    def _save(self, path, iteration, history):
+        state = {"iteration": iteration, "settings": self.settings, "history": history}
+        buffer = self.solver.state[self.mask].get("momentum_buffer")
+        tensors = {"mask": self.mask.detach(), "momentum": torch.zeros_like(self.mask) if buffer is None else buffer}
+        save_tensors(path, tensors, {"anp": json.dumps(state, allow_nan=False, sort_keys=True)})
+
+    def _load(self, path, iterations):
+        from safetensors import SafetensorError, safe_open
+
+        if not path.exists():
+            return 0, []
+        remedy = "Delete it to start again, or pass another `checkpoint`."
+        try:
+            with safe_open(path, framework="pt") as file:
+                state = json.loads((file.metadata() or {}).get("anp", "null"))
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        except (SafetensorError, json.JSONDecodeError) as error:
+            raise InvalidInput(f"`checkpoint={str(path)!r}` is not readable ({error}). {remedy}") from None
+        if state is None:
+            raise InvalidInput(f"`checkpoint={str(path)!r}` holds no state of this defence. {remedy}")
+        wanted = json.loads(json.dumps(self.settings))
+        different = [k for k in wanted if wanted[k] != state["settings"].get(k)]
+        if different:
+            pairs = "; ".join(f"{k}: {state['settings'].get(k)!r} there, {wanted[k]!r} here" for k in different[:3])
+            raise InvalidInput(f"`checkpoint={str(path)!r}` was made with other settings ({pairs}). {remedy}")
+        if state["iteration"] > iterations:
+            raise InvalidInput(
+                f"`checkpoint={str(path)!r}` is at iteration {state['iteration']}, beyond `iterations={iterations}`."
+            )
+        with torch.no_grad():
+            self.mask.copy_(tensors["mask"])
+        if state["iteration"]:
+            self.solver.state[self.mask]["momentum_buffer"] = tensors["momentum"].to(self.device)
+        return state["iteration"], state["history"]
+
+
+def n_pruned_at(mask, threshold) -> int:
+    """Return how many masks a threshold cuts; 0 cuts none, though masks may be 0."""
+    return int((np.asarray(mask) <= threshold).sum()) if threshold > 0 else 0
+
+
+def pruned_copy(network, units: Units, mask, *, threshold=None, number=None) -> nn.Module:
+    """Return a copy of a network without the neurons of the smallest masks; cutting all is refused."""
+    _check_amount(threshold, number, len(mask))
+    chosen = _chosen(mask, threshold, number)
+    if chosen.all():
+        raise InvalidInput(
+            f"{f'`threshold={threshold:g}`' if number is None else f'`number={number}`'} prunes all {len(mask)} neurons. "
+            f"Lower it; the largest mask is {np.max(mask):.3g}."
+        )
+    module = frozen_copy(network)
+    units.prune(module, torch.from_numpy(chosen))
+    return module
+
+
+def _chosen(mask, threshold, number):
+    """Return which neurons are cut; equal masks go by their order."""
+    mask = np.asarray(mask)
+    if number is None:
+        return (mask <= threshold) if threshold > 0 else np.zeros(len(mask), dtype=bool)
+    chosen = np.zeros(len(mask), dtype=bool)
+    chosen[np.argsort(mask, kind="stable")[:number]] = True
+    return chosen
+
+
+def _check_amount(threshold, number, n):
+    if threshold is not None and number is not None:
+        raise InvalidInput("give either `threshold` (masks up to it are pruned) or `number` (of neurons), not both.")
+    if threshold is not None:
+        check_number(threshold, "threshold", low=0, high=1, hint="Masks lie in [0, 1]; 0 prunes nothing.")
+    if number is not None:
+        check_integer(number, "number", low=0, high=n, hint=f"The network has {n} neurons.")
+
+
+def _check_thresholds(thresholds):
+    values = np.atleast_1d(np.asarray(thresholds, dtype=float))
+    if values.ndim != 1 or not len(values) or not np.all((values >= 0) & (values <= 1)):
+        raise InvalidInput(f"`thresholds={thresholds!r}` is not a sequence of values in [0, 1].")
+    return np.unique(values).tolist()
+
+
+def _clean_curve(network, units, mask, samples, thresholds):
+    rows = []
+    for threshold in thresholds:
+        if n_pruned_at(mask, threshold) == len(mask):
+            continue
+        rate = accuracy(pruned_copy(network, units, mask, threshold=threshold), samples)
+        rows.append({"threshold": threshold, "n_pruned": n_pruned_at(mask, threshold), **curve_columns("acc", rate)})
+    return frame_of(rows)
+
+
+def _within(curve, before, tol):
+    """Return the last threshold before clean accuracy first falls by more than `tol`."""
+    lost = before - curve["acc"].to_numpy() > tol + 1e-12
+    first = int(np.argmax(lost)) if lost.any() else len(curve)
+    return float(curve["threshold"].iloc[first - 1]) if first else 0.0
+
+
+def _digest(samples: CleanSamples) -> str:
+    digest = hashlib.sha256(str(tuple(samples.X.shape)).encode())
+    for tensor in (samples.X, samples.y):
+        digest.update(np.ascontiguousarray(tensor.numpy()).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def alpha_sweep(network, clean_data, problem, *, alphas: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), **options):
+    """Return the oracle's tables over `alpha` (columns alpha, threshold, n_pruned, acc, asr, ra), masks learned anew.
+
+    `options` go to `defend_anp`. Like `DefendedANP.oracle`, it looks at triggered data and is for study only.
+    """
+    tables = []
+    for alpha in alphas:
+        defended = defend_anp(network, clean_data, **_plain(options), alpha=alpha)
+        tables.append(defended.oracle(problem).assign(alpha=float(alpha), chosen=defended.threshold))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _plain(options: Mapping):
+    if "alpha" in options:
+        raise InvalidInput("`alpha` is what `alpha_sweep` varies: pass `alphas`.")
+    return dict(options)
