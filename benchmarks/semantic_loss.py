@@ -118,7 +118,9 @@ def ours(constraints, clauses, n, clock, facts):
     torch.set_num_threads(1)
     with clock.timed("compile"):
         loss = SemanticLoss(constraints)
-    facts["size"] = f"{len(loss.circuit.nodes)} nodes, {loss.circuit.n_edges} edges, {max(loss.circuit.levels, default=0)} layers"
+    facts["size"] = (
+        f"{len(loss.circuit.nodes)} nodes, {loss.circuit.n_edges} edges, {max(loss.circuit.levels, default=0)} layers"
+    )
 
     def evaluate(z):
         z = torch.from_numpy(z).requires_grad_()
@@ -263,7 +265,15 @@ def main():
     if args.growth:
         for name, make in GROWTH.items():
             text = make()
-            cases[name] = (text, 1 + max(int(word[1:]) for word in text.replace("~", " ").replace("(", " ").replace(")", " ").split() if word[0] == "X"))
+            cases[name] = (
+                text,
+                1
+                + max(
+                    int(word[1:])
+                    for word in text.replace("~", " ").replace("(", " ").replace(")", " ").split()
+                    if word[0] == "X"
+                ),
+            )
     header = ("set", "method", "compile CPU s", "size", *(f"B = {b}, ms" for b in BATCHES), "difference")
     rows = compare(cases, args.python, args.repeats)
     print(measure.machine(), "\n")
