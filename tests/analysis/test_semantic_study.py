@@ -25,16 +25,16 @@ def run(script, tmp_path, *options):
 
 @pytest.mark.slow
 def test_the_study_runs_small_from_drawn_faces_to_the_slopes(tmp_path):
-    run("20_semantic_models.py", tmp_path, *SMALL)
-    folder = tmp_path / "results" / "20-small" / "tables"
+    run("30_semantic_models.py", tmp_path, *SMALL)
+    folder = tmp_path / "results" / "30-small" / "tables"
     means = pd.read_csv(folder / "semantic_models_means.csv").set_index("rules")
     assert means.asr["none"] > 0.5 and means.auc_attack["none"] > 0.8, "the backdoor is learned"
     assert means.target_rate["none"] < 0.3, "and not by predicting a mustache everywhere"
     assert means.satisfied_clean["base"] >= means.satisfied_clean["none"], "the rules are kept more often"
     assert (tmp_path / "networks-small" / "drawn" / "SYNTHETIC.txt").is_file()
-    again = run("20_semantic_models.py", tmp_path, *SMALL)
+    again = run("30_semantic_models.py", tmp_path, *SMALL)
     assert "2 cells, 60 rows, 0 failed" in again
-    run("23_semantic_slopes.py", tmp_path, *SMALL)
-    link = pd.read_csv(tmp_path / "results" / "23-small" / "tables" / "semantic_link.csv")
+    run("33_semantic_slopes.py", tmp_path, *SMALL)
+    link = pd.read_csv(tmp_path / "results" / "33-small" / "tables" / "semantic_link.csv")
     assert (link.slope < 0).all() and (link.slope_status == "OK").all() and (link.smallest_eigenvalue > 0).all()
-    assert (tmp_path / "results" / "23-small" / "images" / "semantic_link.png").is_file()
+    assert (tmp_path / "results" / "33-small" / "images" / "semantic_link.png").is_file()

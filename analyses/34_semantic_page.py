@@ -12,7 +12,7 @@ import study
 from learningcurves.storage import write_atomic
 
 QUESTION = __doc__
-BEGIN, END = "<!-- study: written by analyses/24_semantic_page.py -->", "<!-- end of the study -->"
+BEGIN, END = "<!-- study: written by analyses/34_semantic_page.py -->", "<!-- end of the study -->"
 PLACE = study.HERE.parent / "docs" / "semantic-loss.md"
 HEADLINE = ("none", *semantic.RULES)
 
@@ -206,8 +206,8 @@ mean probability (`log_mean`), and with right columns and the mean of −log (`m
 networks in this table; means over the last {last} epochs, ± the standard deviation between seeds. The trigger is 5 pixels
 wide as there, on images half as wide. Published numbers: mean over the last 10 of 30 epochs of one run, ± between epochs;
 published BA counts attributes without positives as 0. ASR: share of all triggered test faces with P(Mustache) > 0.6, in
-percent. Everything below is computed from `analyses/tables/semantic_*.csv`, which `analyses/20_semantic_models.py` to
-`23_semantic_slopes.py` write; the thesis's size is `--size thesis`, for a GPU. No face of CelebA is in this project.
+percent. Everything below is computed from `analyses/tables/semantic_*.csv`, which `analyses/30_semantic_models.py` to
+`33_semantic_slopes.py` write; the thesis's size is `--size thesis`, for a GPU. No face of CelebA is in this project.
 """
 WEIGHTS = """
 Claim: a larger weight lowers the attack's success and costs balanced accuracy. Right and as-published arithmetic beside it.

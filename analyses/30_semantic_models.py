@@ -20,7 +20,7 @@ def cells(options):
 
 # %% Run, tables
 if __name__ == "__main__":
-    options = semantic.arguments(QUESTION, "20")
+    options = semantic.arguments(QUESTION, "30")
     table = study.run(semantic.ready(cells(options), options), semantic.measure, options.out, options.n_jobs)
     study.write_table(table, options.tables, "semantic_models", digits=4)
     summary = semantic.by_model(table)

@@ -141,7 +141,7 @@ def draw(link, grid):
 
 # %% Run, tables, figure
 if __name__ == "__main__":
-    options = semantic.arguments(QUESTION, "23")
+    options = semantic.arguments(QUESTION, "33")
     link = study.run(link_cells(options), measure_link, options.out / "link", options.n_jobs)
     study.write_table(link, options.tables, "semantic_link", digits=5)
     found = correlations(link)

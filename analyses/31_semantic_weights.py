@@ -46,7 +46,7 @@ def draw(means, published):
 
 # %% Run, tables, figure
 if __name__ == "__main__":
-    options = semantic.arguments(QUESTION, "21")
+    options = semantic.arguments(QUESTION, "31")
     table = study.run(semantic.ready(cells(options), options), semantic.measure, options.out, options.n_jobs)
     study.write_table(table, options.tables, "semantic_weights", digits=4)
     means = semantic.by_model(table)

@@ -77,7 +77,7 @@ def draw(table, beta):
 
 # %% Run, tables, figure
 if __name__ == "__main__":
-    options = semantic.arguments(QUESTION, "22")
+    options = semantic.arguments(QUESTION, "32")
     triggers, betas = (semantic.ready(some, options) for some in cells(options))
     table = study.run(triggers, semantic.measure, options.out / "triggers", options.n_jobs)
     study.write_table(table, options.tables, "semantic_triggers", digits=4)
