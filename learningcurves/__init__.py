@@ -26,13 +26,10 @@ _WHERE = {
     "learningcurves.data.drawn_faces": ("draw_faces", "write_drawn_faces"),
     "learningcurves.data.attributes": ("AttributeProblem", "poison_attributes"),
     "learningcurves.poisoning.backdoor": ("poison",),
-<<<<<<< HEAD
     "learningcurves.poisoning.corners": ("CornerPatches",),
-=======
     "learningcurves.poisoning.clean_label": ("poison_clean_label",),
     "learningcurves.poisoning.semantic": ("NaturalFeature", "poison_semantic"),
     "learningcurves.poisoning.triggers": ("PerClass",),
->>>>>>> main
     "learningcurves.poisoning.patches": ("Checkerboard", "ImagePatch", "RandomPatch", "SolidPatch", "badnets_patch"),
     "learningcurves.poisoning.overlays": ("Blend", "Invisible", "Overlay", "Sinusoid"),
     "learningcurves.defences.metrics": ("attack_scores", "defence_scores", "semantic_scores"),
