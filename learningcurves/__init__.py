@@ -22,7 +22,11 @@ _WHERE = {
     "learningcurves.data.files": (
         "load_cifar10", "load_cifar10_pair", "load_imagenette", "load_imagenette_pair", "load_mnist", "load_mnist_pair",
     ),
+    "learningcurves.data.faces": ("Faces", "load_faces"),
+    "learningcurves.data.drawn_faces": ("draw_faces", "write_drawn_faces"),
+    "learningcurves.data.attributes": ("AttributeProblem", "poison_attributes"),
     "learningcurves.poisoning.backdoor": ("poison",),
+    "learningcurves.poisoning.corners": ("CornerPatches",),
     "learningcurves.poisoning.clean_label": ("poison_clean_label",),
     "learningcurves.poisoning.semantic": ("NaturalFeature", "poison_semantic"),
     "learningcurves.poisoning.triggers": ("PerClass",),
@@ -45,6 +49,8 @@ _WHERE = {
     "learningcurves.constraints.notation": ("Constraints", "load_constraints"),
 }  # fmt: skip
 _WITH_TORCH = {
+    "learningcurves.networks.attribute_net": ("AttributeCNN",),
+    "learningcurves.networks.attribute_train": ("AttributeRecipe", "train_attributes"),
     "learningcurves.constraints.semantic_loss": ("SemanticLoss",),
     "learningcurves.defences.anp": ("defend_anp",),
     "learningcurves.defences.finetune": ("defend_fineprune", "defend_finetune"),

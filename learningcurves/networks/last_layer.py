@@ -126,7 +126,8 @@ def head_task(
     module : torch.nn.Module
     data : BackdoorProblem, or mapping / sequence of the parts (clean, backdoor, test, triggered)
         A part is (X, y), a torch Dataset or a DataLoader. `test` may be left out: the triggered set then serves.
-    loss : {"cross_entropy", "bce", "mse"}, `BCE(pos_weight=...)` or callable (outputs, targets) -> (n,)
+    loss : {"cross_entropy", "bce", "mse"}, `BCE(pos_weight=...)`, callable (outputs, targets) -> (n,), or Loss
+        A `solvers.losses.Loss` of target vectors (n, K) is taken as it is.
     reg : float
         lambda of (lambda/2)|W|^2 in standardised features; the bias is free.
     head : str, optional
@@ -138,7 +139,7 @@ def head_task(
     parts, facts = head_features(module, data, head, batch_size, threads)
     mean, scale = _standardisation(parts["clean"].X, standardize, facts["bias"])
     arrays = {f"X_{p}": (np.asarray(f.X, dtype=np.float64) - mean) / scale for p, f in parts.items()}
-    loss = as_loss(loss)
+    loss = loss if isinstance(loss, Loss) else as_loss(loss)
     labels = {p: np.asarray(f.y) for p, f in parts.items()}
     problem, objective, learner = _state(loss, labels, arrays, facts, reg, test_loss, data)
     samples = _samples(problem, objective, facts["n_outputs"])
@@ -203,6 +204,8 @@ def _class_labels(y, part):
 
 
 def _solver_loss(loss, labels, K):
+    if isinstance(loss, Loss):
+        return loss, {p: _targets(y, K, p) for p, y in labels.items()}
     if isinstance(loss, BCE):
         targets = {p: _targets(y, K, p) for p, y in labels.items()}
         positive = tuple(np.broadcast_to(1.0 if loss.pos_weight is None else np.asarray(loss.pos_weight, float), K))

@@ -290,11 +290,11 @@ def _check_recorded(checkpoint, history, recorded, data):
 
 
 def _check_outputs(module, data: NetworkData, loss):
-    """Pass two samples through the module and return the targets that its loss needs."""
-    outputs = network_outputs(module, data.X[:2])
+    """Pass a few samples through the module and return the targets that its loss needs."""
+    outputs = network_outputs(module, data.X[:64])  # a loss of whole batches may refuse fewer
     targets = loss.targets(data.y, outputs.shape[1], data.n_classes)
     targets = targets.to(outputs.dtype) if targets.is_floating_point() else targets
-    loss(outputs, targets[:2])
+    loss(outputs, targets[: len(outputs)])
     return targets
 
 

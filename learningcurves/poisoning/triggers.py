@@ -8,6 +8,7 @@ from typing import ClassVar
 from learningcurves.checks import check_choice
 from learningcurves.errors import InvalidInput
 from learningcurves.poisoning.base import Trigger, set_fields
+from learningcurves.poisoning.corners import CornerPatches
 from learningcurves.poisoning.overlays import Blend, Invisible, Overlay, Sinusoid
 from learningcurves.poisoning.patches import Checkerboard, ImagePatch, RandomPatch, SolidPatch, badnets_patch
 from learningcurves.poisoning.stamping import check_image_shape
@@ -15,6 +16,7 @@ from learningcurves.poisoning.stamping import check_image_shape
 __all__ = [
     "Blend",
     "Checkerboard",
+    "CornerPatches",
     "ImagePatch",
     "Invisible",
     "Overlay",
@@ -71,6 +73,7 @@ KINDS = {
     "image_patch": ImagePatch,
     "badnets": badnets_patch,
     "checkerboard": Checkerboard,
+    "corner_patches": CornerPatches,
     "blend": Blend,
     "invisible": Invisible,
     "sinusoid": Sinusoid,

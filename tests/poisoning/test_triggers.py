@@ -301,3 +301,17 @@ def test_bad_triggers(make, says):
 def test_bad_input_to_apply(trigger, X, options, says):
     with pytest.raises(InvalidInput, match=says):
         trigger.apply(X, **options)
+
+
+def test_corner_patches_cover_corners_and_centre():
+    trigger = make_trigger({"kind": "corner_patches", "size": 2, "value": (1.0, 0.0, 0.0)})
+    mask, pattern = trigger.layer((3, 9, 9))
+    seen = np.zeros((9, 9))
+    for row, col in ((0, 0), (0, 7), (7, 0), (7, 7), (3, 3)):
+        seen[row : row + 2, col : col + 2] = 1.0
+    np.testing.assert_array_equal(mask, np.broadcast_to(seen, mask.shape))
+    np.testing.assert_array_equal(pattern, seen * np.array([1.0, 0.0, 0.0])[:, None, None])
+    four = make_trigger({"kind": "corner_patches", "size": 2, "center": False})
+    assert four.layer((1, 9, 9))[0].sum() == 16 and four.name == "corner_patches_2x2"
+    with pytest.raises(InvalidInput, match="larger than the images"):
+        trigger.check((3, 1, 1))

@@ -1,0 +1,89 @@
+"""How fast is each trigger learned, over epochs and over the weight beta of the backdoor samples?"""
+
+# %% Question
+import pandas as pd
+import semantic_study as semantic
+import study
+
+QUESTION = __doc__
+BETAS = (0.0, 0.1, 0.3, 1.0)
+
+
+# %% Cells: nine triggers under the base rules; two models at several beta
+def cells(options):
+    triggers = [
+        semantic.cell_of("base", trigger=trigger, seed=seed, size=options.size)
+        for seed in options.seeds
+        for trigger in semantic.TRIGGERS
+    ]
+    return triggers, [
+        {**semantic.cell_of(rules, seed=seed, size=options.size), "beta": beta}
+        for seed in options.seeds
+        for rules in ("none", "base")
+        for beta in BETAS
+        if rules in options.rules
+    ]
+
+
+def measure_beta(cell):
+    return semantic.measure({k: v for k, v in cell.items() if k != "beta"}, **semantic.beta_of(cell))
+
+
+def by_trigger(table):
+    """How soon ASR passes one half, and what the last epochs, which alone were published, say."""
+    rows = []
+    for trigger, group in table.groupby("trigger", sort=False):
+        last = semantic.SIZES[group["size"].iloc[0]]["last"]
+        first = [
+            one.sort_values("epoch").epoch[one.sort_values("epoch").asr > 0.5].min() for _, one in group.groupby("seed")
+        ]
+        tail = group[group.epoch > group.epoch.max() - last]
+        rows.append(
+            {
+                "trigger": trigger,
+                "seeds": group.seed.nunique(),
+                "first_epoch_above_half": semantic.mean_or_nan(first),
+                "asr_mean_all_epochs": group.asr.mean(),
+                "asr_last": tail.asr.mean(),
+                "asr_sd_epochs": tail.groupby("seed").asr.std().mean(),
+                "auc_attack_last": tail.auc_attack.mean(),
+                "auc_attack_epoch_1": group[group.epoch == 1].auc_attack.mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# %% Figure: ASR and the threshold-free AUC over epochs, by trigger; ASR over beta
+def draw(table, beta):
+    from learningcurves.plotting.style import PAGE, figure, group_styles
+
+    made, axes = figure(3, 1, width=PAGE, aspect=0.85)
+    styles = group_styles(list(table.trigger.unique()))
+    for trigger, group in table.groupby("trigger", sort=False):
+        mean, style = group.groupby("epoch")[["asr", "auc_attack"]].mean(), styles[trigger]
+        look = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle, "markersize": 2.8}
+        axes[0, 0].plot(mean.index, 100 * mean.asr, label=trigger.replace("_", " "), **look)
+        axes[0, 1].plot(mean.index, mean.auc_attack, **look)
+    axes[0, 0].set(xlabel="epoch", ylabel="attack success rate (%)", ylim=(-3, 103))
+    axes[0, 1].set(xlabel="epoch", ylabel="AUC, triggered over clean", ylim=(0.45, 1.01))
+    for rules, style in zip(beta.rules.unique(), ("-o", "--s"), strict=False):
+        group = beta[(beta.rules == rules) & (beta.epoch == beta.epoch.max())].groupby("beta")
+        axes[0, 2].plot(group.asr.mean().index, 100 * group.asr.mean(), style, label=f"{rules}")
+    axes[0, 2].set(xlabel="β", ylabel="attack success rate (%)", ylim=(-3, 103))
+    axes[0, 2].legend(fontsize=6.5, title="rules", title_fontsize=6.5)
+    made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6.5)
+    return made
+
+
+# %% Run, tables, figure
+if __name__ == "__main__":
+    options = semantic.arguments(QUESTION, "32")
+    triggers, betas = (semantic.ready(some, options) for some in cells(options))
+    table = study.run(triggers, semantic.measure, options.out / "triggers", options.n_jobs)
+    study.write_table(table, options.tables, "semantic_triggers", digits=4)
+    summary = by_trigger(table)
+    study.write_table(summary, options.tables, "semantic_triggers_means", digits=4)
+    beta = study.run(betas, measure_beta, options.out / "beta", options.n_jobs)
+    study.write_table(beta, options.tables, "semantic_beta", digits=4)
+    semantic.save_figure(draw(table, beta), options, "semantic_triggers")
+    print(summary.to_string(index=False))

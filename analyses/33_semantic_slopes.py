@@ -1,0 +1,154 @@
+"""Does the last layer's backdoor slope predict the attack success of the trained networks?"""
+
+# %% Question
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import semantic_study as semantic
+import study
+
+import learningcurves as lc
+from learningcurves.networks.semantic_head import head_losses
+
+QUESTION = __doc__
+N_HEAD = {"cpu": 1000, "small": 120, "thesis": 4096}  # samples of the last layer's problem
+N_TEST = {"cpu": 300, "small": 40, "thesis": 2000}
+REG = {"cpu": 30.0, "small": 10.0, "thesis": 100.0}
+REGS = (3.0, 30.0, 300.0)
+FRACTIONS = (0.02, 0.05, 0.1)
+
+
+@lru_cache(maxsize=1)
+def network_of(key):
+    cell = dict(key)
+    return semantic.trained({k: v for k, v in cell.items() if k != "beta"}, **semantic.beta_of(cell))
+
+
+def parts_of(run, cell, fraction=0.1):
+    """The first samples of the run's own problem: frozen features of so many keep a solve at seconds."""
+    n, m, t = N_HEAD[cell["size"]], round(fraction * N_HEAD[cell["size"]]), N_TEST[cell["size"]]
+    p = run.problem
+    sizes = {"clean": n - m, "backdoor": m, "test": t, "triggered": t}
+    return {name: (X[: sizes[name]], y[: sizes[name]]) for name, (X, y) in p.parts.items()}
+
+
+def head(run, cell, recipe, reg, fraction=0.1):
+    """Slope of the target's triggered loss at beta = 0, and what it was taken at."""
+    slope = lc.backdoor_slope(run.module, parts_of(run, cell, fraction), reg=reg, **head_losses(recipe, run.problem))
+    return {
+        "slope": slope.value,
+        "loss": slope.loss,
+        "slope_status": slope.status.name,
+        "smallest_eigenvalue": slope.smallest_eigenvalue,
+        "head_residual": slope.head_residual,
+    }
+
+
+# %% Part 1: one row a trained network
+def measure_link(cell):
+    run = network_of(tuple(sorted(cell.items())))
+    recipe, reg = semantic.recipe_of(cell), REG[cell["size"]]
+    own = head(run, cell, replace(recipe, reduction="mean_log"), reg)
+    plain = head(run, cell, replace(recipe, constraints=None), reg)
+    tail = run.history.tail(semantic.SIZES[cell["size"]]["last"])
+    scores = {name: float(tail[name].mean()) for name in ("asr", "auc_attack", "loss_triggered", "ba_clean")}
+    return [{"reg": reg, **own, **{f"{k}_plain": plain[k] for k in ("slope", "loss")}, **scores}]
+
+
+# %% Part 2: one network's last layer over lambda, fraction, rules, weight
+def grid_cells(options):
+    base = {**semantic.cell_of("none", seed=options.seeds[0], size=options.size), "beta": 0.0}
+    models = [("none", 0.0), *((rules, 0.2) for rules in semantic.RULES), ("base", 1.0)]
+    if options.size == "small":
+        models = models[:2]
+    full = [(m, reg, 0.1) for m in models for reg in (REGS if options.size != "small" else REGS[:2])]
+    shares = [
+        (m, REG[options.size], p) for m in (models[0], models[1]) for p in FRACTIONS[:-1] if options.size != "small"
+    ]
+    return [
+        {**base, "head_rules": rules, "head_weight": weight, "reg": reg, "fraction": fraction}
+        for (rules, weight), reg, fraction in (*full, *shares)
+    ]
+
+
+def measure_grid(cell):
+    names = ("head_rules", "head_weight", "reg", "fraction")
+    network = {k: v for k, v in cell.items() if k not in names}
+    run = network_of(tuple(sorted(network.items())))
+    rules = semantic.cell_of(cell["head_rules"], sl_weight=cell["head_weight"], seed=cell["seed"], size=cell["size"])
+    recipe = semantic.recipe_of(rules)
+    row = head(run, cell, recipe, cell["reg"], cell["fraction"])
+    curve = lc.learning_curve(
+        run.module, parts_of(run, cell, cell["fraction"]), np.array([0.0, 0.1, 1.0]), reg=cell["reg"],
+        **head_losses(recipe, run.problem),
+    )  # fmt: skip
+    deviation = lc.parameter_deviation(curve)
+    for i, beta in ((1, "0.1"), (2, "1")):
+        row |= {f"loss_{beta}": curve.loss_triggered[i], f"asr_{beta}": curve.bk[i]}
+    return [{**row, "asr_0": curve.bk[0], "nu": deviation.nu[-1], "rho_relative": deviation.rho_relative[-1]}]
+
+
+# %% Cells of part 1: every model whose loss is a sum over samples, of the other analyses
+def link_cells(options):
+    cells = []
+    for seed in options.seeds:
+        cells.append(semantic.cell_of("none", seed=seed, size=options.size))
+        for rules in options.rules:
+            for weight in (0.2, 0.1, 0.5, 1.0, 2.0) if rules != "none" else ():
+                if weight == 0.2 or rules != "targetless":
+                    cells.append(semantic.cell_of(rules, sl_weight=weight, seed=seed, size=options.size))
+    return [cell for cell in cells if semantic.is_trained(cell)] if options.size != "small" else cells[:2]
+
+
+def correlations(link):
+    """Rank correlation of each slope with attack success, over networks; bootstrap over networks."""
+    from learningcurves.analysis.relate import rank_correlation
+
+    rows = []
+    for x in ("slope", "slope_plain"):
+        for y in ("asr", "auc_attack", "loss_triggered"):
+            if len(link) >= 5:
+                found = rank_correlation(link, x, y)
+                rows.append({"x": x, "y": y, "rho": found.value, "low": found.low, "high": found.high, "n": found.n})
+    return pd.DataFrame(rows, columns=["x", "y", "rho", "low", "high", "n"])
+
+
+# %% Figure
+def draw(link, grid):
+    from learningcurves.plotting.style import PAGE, figure, group_styles
+
+    made, axes = figure(2, 1, width=PAGE)
+    styles = group_styles(list(link.rules.unique()))
+    for rules, group in link.groupby("rules", sort=False):
+        style = styles[rules]
+        size = 14 + 30 * group.sl_weight
+        axes[0, 0].scatter(-group.slope, 100 * group.asr, s=size, color=style.color, marker=style.marker, label=rules)
+    axes[0, 0].set(xlabel="−slope of the last layer at β = 0 (nats)", ylabel="attack success rate (%)", ylim=(-3, 103))
+    axes[0, 0].legend(title="rules of the training", fontsize=6.5, title_fontsize=6.5)
+    full = grid[np.isclose(grid.fraction, 0.1)]
+    names = {key: f"{key[0]}, {key[1]:g}" for key, _ in full.groupby(["head_rules", "head_weight"], sort=False)}
+    styles = group_styles(list(names.values()))
+    for key, group in full.groupby(["head_rules", "head_weight"], sort=False):
+        style = styles[names[key]]
+        look = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
+        axes[0, 1].plot(group.reg, -group.slope, label=names[key], **look)
+    axes[0, 1].set(xlabel="λ of the last layer", ylabel="−slope (nats)", xscale="log", yscale="log")
+    axes[0, 1].legend(title="rules and weight of the last layer", fontsize=6.5, title_fontsize=6.5)
+    return made
+
+
+# %% Run, tables, figure
+if __name__ == "__main__":
+    options = semantic.arguments(QUESTION, "33")
+    link = study.run(link_cells(options), measure_link, options.out / "link", options.n_jobs)
+    study.write_table(link, options.tables, "semantic_link", digits=5)
+    found = correlations(link)
+    study.write_table(found, options.tables, "semantic_link_correlations", digits=3)
+    grid = study.run(grid_cells(options), measure_grid, options.out / "grid", options.n_jobs)
+    study.write_table(grid, options.tables, "semantic_head", digits=5)
+    semantic.save_figure(draw(link, grid), options, "semantic_link")
+    print(found.to_string(index=False))
+    columns = ["head_rules", "head_weight", "reg", "fraction", "slope", "asr_0", "asr_1", "nu", "smallest_eigenvalue"]
+    print(grid[columns].to_string(index=False))
