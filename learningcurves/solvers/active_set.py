@@ -56,7 +56,8 @@ def solve_at(kernel: KernelRows, y, upper, *, free_intercept, start=None, tol=1e
     return finish(state, upper, status, tol=tol)
 
 
-def start_state(kernel, y, upper, free_intercept, start):
+def start_state(kernel, y, upper, free_intercept, start) -> DualState:
+    """Return a state at a neighbouring solution, at given sets, or at libsvm's guess (`start=None`)."""
     if isinstance(start, DualSolution):
         same = free_intercept or start.b == 0.0
         state = DualState(kernel, y, free_intercept, start.v, start.f - start.b if same else None)
