@@ -141,7 +141,7 @@ class LearningCurve(Resolving):
         Newton steps on exact solves, kept inside the bracket that the curve's own points give.
         """
         beta, loss = self.whole[0], self.whole[1].loss_triggered
-        if not np.isfinite(loss).all() or not loss[-1] < loss[0]:
+        if not np.isfinite(loss).all() or not loss[-1] < loss[0] * (1.0 - 1e-12):
             return float("nan")
         middle = 0.5 * (loss[0] + loss[-1])
         after = int(np.argmax(loss <= middle))

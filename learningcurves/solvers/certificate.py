@@ -85,7 +85,7 @@ def relative_gradient(system, theta, gradient, weights, scale=None):
     regular = system.penalty * theta
     scale = scale + np.sqrt(np.einsum("pbk,pbk->b", regular, regular))
     norm = np.sqrt(np.einsum("pbk,pbk->b", gradient, gradient))
-    return norm / np.where(scale > 0, scale, 1.0)
+    return np.where(norm > 1e-150, norm / np.where(scale > 0, scale, 1.0), 0.0)  # smaller squares underflow
 
 
 def uncertainty(system, scores):
