@@ -7,6 +7,7 @@ import network_study as nets
 import numpy as np
 import pandas as pd
 import study
+from scipy import stats
 
 import learningcurves as lc
 
@@ -91,6 +92,21 @@ def finding(change):
     return words
 
 
+def ranks(table):
+    """Say how well the slope ranks BK over lambda, fractions and seeds, at every beta that was trained."""
+    words, last = [], table[table.epoch == table.epoch.max()]
+    for data, group in last.groupby("data"):
+        cells = group.pivot(index=["fraction", "reg", "seed"], columns="beta", values="bk")
+        slope = group[group.beta == 0].set_index(["fraction", "reg", "seed"]).slope
+        found = [
+            f"{stats.spearmanr(-slope.loc[cells.index], cells[beta]).statistic:+.2f} at beta = {beta:g}"
+            for beta in cells.columns[1:]
+            if cells[beta].notna().all()
+        ]
+        words.append(f"{data}: rank correlation of -slope and BK over {len(cells)} networks " + ", ".join(found) + ".")
+    return words
+
+
 def _change(row, name):
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return f"{row[name]:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if low == low else "")
@@ -138,6 +154,6 @@ if __name__ == "__main__":
     study.write_table(by_reg(table), options.tables, "networks_by_reg", digits=4)
     change = changes(table)
     study.write_table(change, options.tables, "networks_changes", digits=4)
-    words = finding(change)
+    words = finding(change) + ranks(table)
     nets.write_page(options, "07", words)
     print(*words, sep="\n")
