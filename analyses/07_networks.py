@@ -114,16 +114,17 @@ def _change(row, name):
 
 # %% Figure: curves, slopes, accuracies
 def draw(table, data):
-    from learningcurves.plotting.style import PAGE, PALETTE, figure, group_styles, local, outside_legend
+    from learningcurves.plotting.style import PAGE, PALETTE, figure, local, outside_legend
 
+    styles = nets.reg_styles(table)
     table = table[table.data == data]
     last, fractions, regs = table.epoch.max(), sorted(table.fraction.unique()), sorted(table.reg.unique())
-    styles = group_styles([f"λ = {r:g}" for r in regs])
     made, axes = figure(3, len(fractions), width=PAGE, aspect=0.85)
     with local():
         for row, p in zip(axes, fractions, strict=True):
             part = table[table.fraction == p]
-            for reg, style in zip(regs, styles.values(), strict=True):
+            for reg in regs:
+                style = styles[reg]
                 one = part[part.reg == reg]
                 look = {"color": style.color, "marker": style.marker, "label": f"λ = {reg:g}"}
                 nets.band(row[0], one[one.epoch == last], "beta", "loss_triggered", **look)
@@ -133,7 +134,7 @@ def draw(table, data):
             for beta, marker in zip(sorted(ends.beta.unique())[::-1], ("X", "P", "v"), strict=False):
                 look = {"marker": marker, "linestyle": ":" if beta == 0 else "-" if beta == 1 else "--"}
                 name = f"BK, β = {beta:g}"
-                nets.band(row[2], ends[ends.beta == beta], "reg", "bk", color=PALETTE["purple"], label=name, **look)
+                nets.band(row[2], ends[ends.beta == beta], "reg", "bk", color=PALETTE["brown"], label=name, **look)
             clean = {"color": PALETTE["slate"], "marker": "D", "label": "clean accuracy, β = 1"}
             nets.band(row[2], ends[ends.beta == 1], "reg", "accuracy_clean", **clean)
             row[0].set(xlabel="β", ylabel="test loss (nats)", yscale="log", title=f"p = {p:g}")

@@ -73,12 +73,12 @@ def finding(summary):
 
 # %% Figure
 def draw(table):
-    from learningcurves.plotting.style import PAGE, figure, group_styles, local, outside_legend
+    from learningcurves.plotting.style import PAGE, figure, local, outside_legend
 
     sets = list(table.data.unique())
     table = table.assign(head=table.head_secant / table.slope, network=table.network_secant / table.slope)
     regs = sorted(table.reg.unique())
-    styles = dict(zip(regs, group_styles([f"λ = {r:g}" for r in regs]).values(), strict=True))
+    styles = nets.reg_styles(table)
     made, axes = figure(2, len(sets), width=PAGE, aspect=0.6)
     with local():
         handles = {}

@@ -136,7 +136,17 @@ def band(ax, frame, x, y, *, color, marker=None, linestyle="-", label=None):
     found = frame.groupby(x)[y].agg(["median", "min", "max"])
     (line,) = ax.plot(found.index, found["median"], color=color, marker=marker, linestyle=linestyle, label=label)
     ax.fill_between(found.index, found["min"], found["max"], color=color, alpha=0.18, linewidth=0)
+    if len(found) == 1:
+        ax.vlines(found.index, found["min"], found["max"], color=color, alpha=0.5)
     return line
+
+
+def reg_styles(table):
+    """Return {lambda: style}, the same in every figure of one table."""
+    from learningcurves.plotting.style import group_styles
+
+    regs = sorted(table.reg.unique())
+    return dict(zip(regs, group_styles([f"λ = {r:g}" for r in regs]).values(), strict=True))
 
 
 def save_figure(figure, options, name):
