@@ -45,7 +45,9 @@ def make_arrays(kind, n, d, c, seed=0):
 
     a = slopes.make_problem("head", n)  # 511 features and a constant one
     names = {"clean": "", "backdoor": "b", "triggered": "t"}
-    return {f"X{k}": a[f"X_{p}"] for p, k in names.items()} | {f"y{k}": a[f"y_{p}"].astype(int) for p, k in names.items()}
+    return {f"X{k}": a[f"X_{p}"] for p, k in names.items()} | {
+        f"y{k}": a[f"y_{p}"].astype(int) for p, k in names.items()
+    }
 
 
 def mixture(kind, n, d, c, seed=0):
@@ -295,7 +297,9 @@ def growth():
         alone = measure.Clock()
         parts = slope_at(a, "mixture", 1.0, alone)
         spent = alone.parts["slope"]["cpu"], clock.parts["fit"]["cpu"]
-        rows.append((f"{n:,}", d, c, f"{spent[0]:.2f}", f"{spent[1]:.1f}", f"{parts.error_bound / abs(parts.value):.0e}"))
+        rows.append(
+            (f"{n:,}", d, c, f"{spent[0]:.2f}", f"{spent[1]:.1f}", f"{parts.error_bound / abs(parts.value):.0e}")
+        )
         print(*rows[-1], flush=True)
     return measure.table(("n", "d", "c", "slope CPU s", "fit CPU s", "relative error bound"), rows)
 
