@@ -90,7 +90,9 @@ class CircuitLayers:
 
     def product(self, z, v):
         """Return the Hessian of log P times v, for logits (B, n) and tangents (B, n); builds no graph."""
-        return torch.cat([self._product(*block) for block in zip(z.split(self.block), v.split(self.block), strict=True)])
+        return torch.cat(
+            [self._product(*block) for block in zip(z.split(self.block), v.split(self.block), strict=True)]
+        )
 
     def _sweep(self, z):
         logs, p, not_p = self._literals(z)
