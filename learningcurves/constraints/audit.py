@@ -74,7 +74,7 @@ class ConstraintAudit:
         lines = [
             f"{len(self.constraints.lines)} lines on {self.n_variables} outputs, "
             f"{self.n_models:,} of 2^{self.n_variables} label vectors satisfy them ({self.share_of_models:.3g})",
-            f"says nothing about {len(self.free)} outputs: {', '.join(self.free_names) or 'none'}",
+            f"says nothing about {len(self.free)} outputs: {_some(self.free_names)}",
         ]
         needed = [str(line.number) for line, needed in zip(self.constraints.lines, self.needed, strict=True) if needed]
         lines.append(
@@ -138,3 +138,7 @@ def _as_boolean(labels):
         found = labels[wrong][0] if wrong.any() else "both -1 and 0"
         raise InvalidInput(f"`labels` holds {found}. Give 0 and 1, False and True, or -1 and 1.")
     return labels > 0
+
+
+def _some(names, most=12) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "") or "none"

@@ -183,6 +183,20 @@ def test_half_precision_is_computed_in_single(dtype=torch.bfloat16):
     torch.testing.assert_close(value, SemanticLoss("X0 >> ~X1\nX2 | X3")(z.detach().float()))
 
 
+def test_dense_matrices_and_small_blocks_give_the_same(monkeypatch):
+    z, v = logits(batch=10), logits(batch=10, seed=1)
+    loss = SemanticLoss(SETS["tree"])
+    expected = loss.log_probability(z), loss.marginals(z), loss.hessian_product(z, v)
+    monkeypatch.setattr("learningcurves.constraints.layers.SPARSE_DEVICES", ())
+    monkeypatch.setattr("learningcurves.constraints.layers.BLOCK", 1)
+    monkeypatch.setattr("learningcurves.constraints.layers.LEAST_BLOCK", 3)
+    loss = SemanticLoss(SETS["tree"])
+    for found, other in zip(
+        (loss.log_probability(z), loss.marginals(z), loss.hessian_product(z, v)), expected, strict=True
+    ):
+        torch.testing.assert_close(found, other, rtol=0, atol=1e-14)
+
+
 # --- reductions
 
 
