@@ -113,14 +113,16 @@ def audit_constraints(constraints, labels=None, *, names=None) -> ConstraintAudi
     labels = None if labels is None else _as_boolean(labels)
     n = constraints.n_variables or (max(constraints.support) + 1 if labels is None else labels.shape[1])
     constraints.check_size(n if labels is None else labels.shape[1])
+    circuit = compile_constraints(constraints)  # first: lines that contradict each other are named here
+    redundant = redundant_lines(constraints)
     violated = [] if labels is None else [~holds(line.formula, labels) for line in constraints.lines]
     return ConstraintAudit(
         constraints,
         n_variables=n,
-        n_models=compile_constraints(constraints).count_models(n),
+        n_models=circuit.count_models(n),
         free=tuple(free_outputs(constraints, n)),
-        redundant=tuple(redundant_lines(constraints)),
-        needed=tuple(needed_lines(constraints)),
+        redundant=tuple(redundant),
+        needed=tuple(needed_lines(constraints, redundant)),
         n_labels=0 if labels is None else len(labels),
         n_violated=tuple(int(v.sum()) for v in violated),
         n_satisfying=0 if labels is None else int((~np.logical_or.reduce(violated)).sum()),

@@ -230,6 +230,14 @@ def test_legacy_windows_are_the_published_arithmetic_to_the_bit(batch):
         assert (z.numel() - n * n) / z.numel() == 0.375
 
 
+def test_the_log_of_the_mean_weights_samples_by_how_well_they_obey():
+    loss, z = SemanticLoss("X0 >> ~X1", "log_mean"), torch.tensor([[-9.0, 1.0], [20.0, 20.0]], dtype=torch.float64)
+    weight = torch.softmax(loss.log_probability(z), 0)  # docs/semantic-loss.md, (S3)
+    gradient = torch.func.grad(loss)(z)
+    torch.testing.assert_close(gradient, weight[:, None] * (torch.sigmoid(z) - loss.marginals(z)), rtol=0, atol=1e-15)
+    assert gradient[1].norm() < 1e-8 < 0.1 < torch.func.grad(SemanticLoss("X0 >> ~X1"))(z)[1].norm()
+
+
 def test_legacy_windows_carry_gradients_to_the_entries_they_read():
     z = logits(5, 8).requires_grad_()
     SemanticLoss("X0 >> ~X1\nX2 | X4", "legacy_window")(z).backward()
