@@ -183,6 +183,17 @@ def test_half_precision_is_computed_in_single(dtype=torch.bfloat16):
     torch.testing.assert_close(value, SemanticLoss("X0 >> ~X1\nX2 | X3")(z.detach().float()))
 
 
+def test_automatic_mixed_precision_leaves_the_loss_alone():
+    loss, z, v = SemanticLoss(SETS["tree"]), logits(dtype=torch.float32), logits(seed=1, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(z), loss.marginals(z), loss.hessian_product(z, v)
+        coarse = loss(torch.nn.Linear(3, N)(torch.ones(2, 3)))
+    for value, other in zip(found, (loss(z), loss.marginals(z), loss.hessian_product(z, v)), strict=True):
+        torch.testing.assert_close(value, other, rtol=0, atol=0)
+    assert coarse.dtype == torch.float32
+    coarse.backward()
+
+
 def test_dense_matrices_and_small_blocks_give_the_same(monkeypatch):
     z, v = logits(batch=10), logits(batch=10, seed=1)
     loss = SemanticLoss(SETS["tree"])
