@@ -65,12 +65,9 @@ def network_cell(options):
 def grid_cells(options):
     base = {**network_cell(options), "beta": 0.0}
     models = [("none", 0.0), *((rules, 0.2) for rules in semantic.RULES), ("base", 1.0)]
-    if options.size == "small":
-        models = models[:2]
-    full = [(m, reg, 0.1) for m in models for reg in (REGS if options.size != "small" else REGS[:2])]
-    shares = [
-        (m, REG[options.size], p) for m in (models[0], models[1]) for p in FRACTIONS[:-1] if options.size != "small"
-    ]
+    models = [model for model in models if model[0] in options.rules]
+    full = [(m, reg, 0.1) for m in models for reg in REGS]
+    shares = [(model, REG[options.size], p) for model in models[:2] for p in FRACTIONS[:-1]]
     return [
         {**base, "head_rules": rules, "head_weight": weight, "reg": reg, "fraction": fraction}
         for (rules, weight), reg, fraction in (*full, *shares)
