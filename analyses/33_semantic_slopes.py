@@ -58,15 +58,16 @@ def measure_link(cell):
 
 
 # %% Part 2: one network's last layer over lambda, fraction, rules, weight
+def network_cell(options):
+    return semantic.cell_of("none", seed=options.seeds[0], size=options.size)
+
+
 def grid_cells(options):
-    base = {**semantic.cell_of("none", seed=options.seeds[0], size=options.size), "beta": 0.0}
+    base = {**network_cell(options), "beta": 0.0}
     models = [("none", 0.0), *((rules, 0.2) for rules in semantic.RULES), ("base", 1.0)]
-    if options.size == "small":
-        models = models[:2]
-    full = [(m, reg, 0.1) for m in models for reg in (REGS if options.size != "small" else REGS[:2])]
-    shares = [
-        (m, REG[options.size], p) for m in (models[0], models[1]) for p in FRACTIONS[:-1] if options.size != "small"
-    ]
+    models = [model for model in models if model[0] in options.rules]
+    full = [(m, reg, 0.1) for m in models for reg in REGS]
+    shares = [(model, REG[options.size], p) for model in models[:2] for p in FRACTIONS[:-1]]
     return [
         {**base, "head_rules": rules, "head_weight": weight, "reg": reg, "fraction": fraction}
         for (rules, weight), reg, fraction in (*full, *shares)
@@ -90,29 +91,33 @@ def measure_grid(cell):
     return [{**row, "asr_0": curve.bk[0], "nu": deviation.nu[-1], "rho_relative": deviation.rho_relative[-1]}]
 
 
-# %% Cells of part 1: every model whose loss is a sum over samples, of the other analyses
+# %% Cells of part 1: the networks of the other analyses, as far as they are trained
 def link_cells(options):
     cells = []
     for seed in options.seeds:
         cells.append(semantic.cell_of("none", seed=seed, size=options.size))
-        for rules in options.rules:
-            for weight in (0.2, 0.1, 0.5, 1.0, 2.0) if rules != "none" else ():
-                if weight == 0.2 or rules != "targetless":
-                    cells.append(semantic.cell_of(rules, sl_weight=weight, seed=seed, size=options.size))
-    return [cell for cell in cells if semantic.is_trained(cell)] if options.size != "small" else cells[:2]
+        for rules in (r for r in options.rules if r != "none"):
+            for reduction in options.reductions:
+                for weight in (0.2, 0.1, 0.5, 1.0, 2.0):
+                    cells.append(semantic.cell_of(rules, reduction, weight, seed=seed, size=options.size))
+    if options.size == "small":
+        return cells[:2]
+    return [cell for cell in cells if semantic.is_trained(cell)]
 
 
 def correlations(link):
-    """Rank correlation of each slope with attack success, over networks; bootstrap over networks."""
+    """Rank correlation of each slope with attack success, bootstrap over networks: all, and those of the right loss."""
     from learningcurves.analysis.relate import rank_correlation
 
     rows = []
-    for x in ("slope", "slope_plain"):
-        for y in ("asr", "auc_attack", "loss_triggered"):
-            if len(link) >= 5:
-                found = rank_correlation(link, x, y)
-                rows.append({"x": x, "y": y, "rho": found.value, "low": found.low, "high": found.high, "n": found.n})
-    return pd.DataFrame(rows, columns=["x", "y", "rho", "low", "high", "n"])
+    for name, part in (("right loss or none", link[link.reduction == "mean_log"]), ("all", link)):
+        for x in ("slope", "slope_plain"):
+            for y in ("asr", "auc_attack", "loss_triggered"):
+                if len(part) >= 5:
+                    found = rank_correlation(part, x, y)
+                    row = {"rho": found.value, "low": found.low, "high": found.high, "n": found.n}
+                    rows.append({"networks": name, "x": x, "y": y, **row})
+    return pd.DataFrame(rows, columns=["networks", "x", "y", "rho", "low", "high", "n"])
 
 
 # %% Figure
@@ -121,12 +126,17 @@ def draw(link, grid):
 
     made, axes = figure(2, 1, width=PAGE)
     styles = group_styles(list(link.rules.unique()))
-    for rules, group in link.groupby("rules", sort=False):
+    for (rules, reduction), group in link.groupby(["rules", "reduction"], sort=False):
         style = styles[rules]
-        size = 14 + 30 * group.sl_weight
-        axes[0, 0].scatter(-group.slope, 100 * group.asr, s=size, color=style.color, marker=style.marker, label=rules)
+        look = {"s": 14 + 30 * group.sl_weight, "marker": style.marker, "edgecolor": style.color, "linewidth": 0.9}
+        fill = style.color if reduction == "mean_log" else "none"
+        label = rules.replace("_", "-") if reduction == "mean_log" else None
+        axes[0, 0].scatter(-group.slope, 100 * group.asr, facecolor=fill, label=label, **look)
     axes[0, 0].set(xlabel="−slope of the last layer at β = 0 (nats)", ylabel="attack success rate (%)", ylim=(-3, 103))
-    axes[0, 0].legend(title="rules of the training", fontsize=6.5, title_fontsize=6.5)
+    axes[0, 0].legend(title="rules (open: not the right loss)", fontsize=6.5, title_fontsize=6.5)
+    if not len(grid):
+        axes[0, 1].set_axis_off()
+        return made
     full = grid[np.isclose(grid.fraction, 0.1)]
     names = {key: f"{key[0]}, {key[1]:g}" for key, _ in full.groupby(["head_rules", "head_weight"], sort=False)}
     styles = group_styles(list(names.values()))
@@ -146,9 +156,12 @@ if __name__ == "__main__":
     study.write_table(link, options.tables, "semantic_link", digits=5)
     found = correlations(link)
     study.write_table(found, options.tables, "semantic_link_correlations", digits=3)
-    grid = study.run(grid_cells(options), measure_grid, options.out / "grid", options.n_jobs)
-    study.write_table(grid, options.tables, "semantic_head", digits=5)
+    chosen = grid_cells(options)
+    if options.trained and not semantic.is_trained(network_cell(options), beta=0.0):
+        chosen = []  # the network without backdoor samples is not there yet
+    grid = study.run(chosen, measure_grid, options.out / "grid", options.n_jobs)
+    if len(grid):
+        study.write_table(grid, options.tables, "semantic_head", digits=5)
     semantic.save_figure(draw(link, grid), options, "semantic_link")
     print(found.to_string(index=False))
-    columns = ["head_rules", "head_weight", "reg", "fraction", "slope", "asr_0", "asr_1", "nu", "smallest_eigenvalue"]
-    print(grid[columns].to_string(index=False))
+    print(grid.to_string(index=False))

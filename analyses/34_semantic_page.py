@@ -174,9 +174,15 @@ def write(tables, place):
     if "link" in table:
         parts += ["### Does the last layer's slope predict the attack's success?", LINK]
         found = table["link_correlations"]
-        rows = [[r.x, r.y, f"{r.rho:+.2f}", f"[{r.low:+.2f}, {r.high:+.2f}]", int(r.n)] for r in found.itertuples()]
+        rows = [
+            [r.networks, r.x, r.y, f"{r.rho:+.2f}", f"[{r.low:+.2f}, {r.high:+.2f}]", int(r.n)]
+            for r in found.itertuples()
+        ]
         parts += [
-            markdown(["slope", "score of the trained network", "rank correlation", "95 % interval", "networks"], rows)
+            markdown(
+                ["networks", "slope", "score of the trained network", "rank correlation", "95 % interval", "networks"],
+                rows,
+            )
         ]
         parts += ["![Slope against ASR](images/semantic/semantic_link.png)"]
     if "head" in table:
@@ -218,9 +224,9 @@ there, and the AUC (triggered faces without a mustache ranked above the same fac
 trigger always raises the probability) does not depend on the threshold 0.6.
 """
 LINK = """
-Each network trained with the right loss (or none), at β = 1: the last layer is solved anew on its frozen features, standardised,
+Each trained network, at β = 1: the last layer is solved anew on its frozen features, standardised,
 at β = 0, and its slope is the derivative of the triggered loss of "Mustache" in β. `slope` has the network's own rules and
-weight, `slope_plain` none. The features are those of the *poisoned* network. A negative correlation with the ASR means that a
+weight in the right loss (whatever loss the network was trained with), `slope_plain` none. The features are those of the *poisoned* network. A negative correlation with the ASR means that a
 steeper fall of the loss goes with more success.
 """
 HEAD = """

@@ -22,7 +22,7 @@ RULES = ("base", "targetless", "target_focused")
 REDUCTIONS = ("mean_log", "log_mean", "legacy_window")
 # side in pixels, channels of the first convolution, training and test faces, epochs, epochs that the means are over
 SIZES = {
-    "cpu": {"size": 32, "width": 16, "n_train": 5000, "n_test": 1000, "epochs": 10, "last": 4},
+    "cpu": {"size": 32, "width": 16, "n_train": 5000, "n_test": 1000, "epochs": 20, "last": 6},
     "small": {
         "size": 32, "width": 16, "n_train": 300, "n_test": 80, "epochs": 30, "last": 5,
         "batch_size": 48, "lr": 2e-3, "fraction": 0.2,
