@@ -14,9 +14,9 @@ PAGE = study.HERE.parent / "docs" / "attacks.md"
 IMAGES = "images/attacks"
 COMMANDS = {
     "attack_counts": "analyses/09_attack_counts.py",
-    "clean_label": "analyses/10_clean_label.py",
-    "defences": "analyses/11_defences.py",
-    "cifar": "analyses/12_cifar.py",
+    "clean_label": "analyses/11_clean_label.py",
+    "defences": "analyses/12_defences.py",
+    "cifar": "analyses/13_cifar.py",
 }
 DATA = ("mnist", "cifar10", "cifar10-ten", "cifar10-full")  # what each is meant to run on
 
@@ -160,7 +160,7 @@ def clean_label():
         }
         for _, row in summary.sort_values(["data", "eps"]).iterrows()
     ]
-    words = bullets(importlib.import_module("10_clean_label").finding(summary))
+    words = bullets(importlib.import_module("11_clean_label").finding(summary))
     return "\n\n".join([CLEAN_WORDS, words, markdown(rows), picture("Clean-label poisons by eps", "clean_label")])
 
 

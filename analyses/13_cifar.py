@@ -84,7 +84,7 @@ def finding(summary):
 
 
 if __name__ == "__main__":
-    options = attacks.arguments(QUESTION, "12", data=("cifar10",))
+    options = attacks.arguments(QUESTION, "13", data=("cifar10",))
     table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
     summary = by_attack(table)
     study.write_table(table, options.tables, "cifar_networks", digits=4)

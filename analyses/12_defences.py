@@ -228,7 +228,7 @@ def draw_anp(table, alphas, data):
 
 # %% Run, tables, figures, finding
 if __name__ == "__main__":
-    options = attacks.arguments(QUESTION, "11")
+    options = attacks.arguments(QUESTION, "12")
     table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
     summary = by_defence(table)
     study.write_table(table, options.tables, "defences_networks", digits=4)
