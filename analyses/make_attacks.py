@@ -270,7 +270,12 @@ def write(page, sections):
     return page
 
 
-if __name__ == "__main__":
+def page() -> str:
+    """Return the page with the results of the committed tables."""
     made = {"counts": counts(), "clean_label": clean_label(), "defences": defences(), "missing": missing()}
-    write_atomic(PAGE, write(Path(PAGE).read_text(), made).encode())
+    return write(Path(PAGE).read_text(encoding="utf-8"), made)
+
+
+if __name__ == "__main__":
+    write_atomic(PAGE, page().encode())
     print(PAGE)
