@@ -21,7 +21,7 @@ BETA = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 RELEARN = (0, 1, 2, 5, 10, 20, 50)
 N_CLEAN = 500  # clean samples that the defender has
 DEFENCES = ("none", "finetune", "fineprune", "anp", "never attacked")
-COUNTS = {"digits": 40, "mnist": 320, "cifar10": 250, "cifar10-ten": 450, "cifar10-full": 800}
+COUNTS = {"digits": 40, "mnist-small": 160, "mnist": 320, "cifar10": 250, "cifar10-ten": 450, "cifar10-full": 800}
 ATTACKS = ("badnets", "blend", "sinusoid")
 ITERATIONS = {
     "digits": 200,
