@@ -182,7 +182,7 @@ def pooled(group, name):
 
     It is the interval of these networks' rate. How networks of other seeds would differ is seen in the points.
     """
-    from learningcurves.defences.metrics import wilson
+    from learningcurves.defences.rates import wilson
 
     hits, n = int(group[f"{name}_hits"].sum()), int(group[f"{name}_n"].sum())
     low, high = wilson(hits, n)
