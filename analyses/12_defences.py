@@ -49,7 +49,8 @@ def cells_of(data_sets):
 def attacked(data, attack, seed):
     problem = attacks.problem_of(data, attack, COUNTS[data], seed)
     module = attacks.backdoored(data, attack, COUNTS[data], seed, problem)
-    module = module.to(memory_format=torch.contiguous_format)  # faster for the masks of a small network
+    # contiguous is faster for the masks of a small network
+    module = module.to(attacks.device(), memory_format=torch.contiguous_format)
     rows = slice(0, min(N_CLEAN, problem.n_clean))
     return problem, module, (problem.X_clean[rows].reshape(-1, *problem.image_shape), problem.y_clean[rows])
 
@@ -60,7 +61,7 @@ def defended(data, attack, seed, defence):
     if defence == "none":
         return module, {}
     if defence == "never attacked":
-        return attacks.clean_network(data, seed), {}
+        return attacks.clean_network(data, seed).to(attacks.device()), {}
     if defence == "anp":
         state = Path(os.environ[attacks.FOLDER]) / f"{data}_{attack}_{COUNTS[data]}_seed={seed}.anp"
         result = lc.defend_anp(

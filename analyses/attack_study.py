@@ -96,6 +96,11 @@ def new_network(data, seed):
     return network.to(memory_format=torch.channels_last)  # several times faster on a CPU
 
 
+def device():
+    """Return where networks are trained and defended."""
+    return os.environ.get(DEVICE, "cpu")
+
+
 def training(data):
     size = SIZES[data]
     return {
@@ -107,7 +112,7 @@ def training(data):
         "augment": FlipAndShift(pixels=4) if data.startswith("cifar10") else None,
         "record": "none",
         "progress": False,
-        "device": os.environ.get(DEVICE, "cpu"),
+        "device": device(),
     }
 
 
