@@ -15,7 +15,7 @@ from learningcurves.plotting.style import COLUMN, INK, PAGE, PALETTE, figure, lo
 QUESTION = __doc__
 RIGHT = {"color": PALETTE["red"], "marker": "o", "markersize": 3.5}
 WRONG = {"color": PALETTE["blue"], "marker": "x", "markersize": 4}
-REPAIRS = ("paper", "code", "last_layer", "last layer anew", "smoothing", "finetune")
+REPAIRS = ("paper", "paper top", "code", "last_layer", "last layer anew", "smoothing", "finetune")
 
 
 # %% Cells: images, a kind of network, a seed
@@ -54,9 +54,10 @@ def repaired(network, cell, clean, victim, target, name):
     """Repair with the true pair given, so that detection and repair are judged apart."""
     facts = {"row": "repair", "repair": name}
     try:
-        if name in ("paper", "code", "last_layer"):
+        if name in ("paper", "paper top", "code", "last_layer"):  # "paper top": the top share instead of MAD outliers
             report = lc.detect_soda(network, clean)
-            found = lc.repair_soda(network, report, clean, mode=name, target=target, victim=victim, seed=cell["seed"])
+            options = {"mode": name.split()[0], "select": "top" if "top" in name else None, "seed": cell["seed"]}
+            found = lc.repair_soda(network, report, clean, target=target, victim=victim, **options)
             facts |= {"reached": found.reconstruction.n_reached, "neurons": len(found.outstanding.neurons)}
         elif name == "last layer anew":
             found = lc.defend_last_layer(network, clean)
