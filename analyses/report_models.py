@@ -165,6 +165,7 @@ def _regions(kind, found):
         f"{kind}, p = 0.1; {found.pair.nunique()} pairs, {found.seed.nunique()} seeds, "
         f"{found.trigger.nunique()} sizes of the patch:",
         markdown(head, rows),
+        f"{int((found.safe_high > 9999).sum())} of the upper ends are 10⁴, the end of the range that was searched: the region may go on.",
         _stability(found, table(f"stability_{kind}")),
         picture(f"regions_{kind}", f"{kind}: safe λ by pair and patch, one bar a seed; a cross where there is none"),
         picture(f"map_fraction_{kind}_bk", f"{kind}: BK over λ and the poisoned fraction, safe cells outlined"),
