@@ -261,8 +261,8 @@ def compare(cases, python, limit):
             case, ours = f"{kind} {n:,} x {d} x {c}, reg {reg:g}", None
             for method in METHODS:
                 found = run_child([str(path), method, kind, str(reg)], method, python, limit)
-                if found is None:
-                    rows.append((case, method, "failed", "", "", ""))
+                if isinstance(found, str):
+                    rows.append((case, method, found, "", "", ""))
                 else:
                     error, spent = abs(found["value"] - exact) / abs(exact), measure.total(found)
                     ours = ours or spent
@@ -280,10 +280,9 @@ def run_child(arguments, method, python, limit):
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
-        return None
+        return f"not within {limit:g} s of wall time"
     if done.returncode:
-        print("  " + (done.stderr.strip().splitlines() or ["?"])[-1])
-        return None
+        return "failed: " + (done.stderr.strip().splitlines() or ["?"])[-1]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -329,6 +328,7 @@ def main():
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--samples", type=int, default=100_000, help="of --memory")
     parser.add_argument("--case", default="", help="only cases whose kind contains this")
+    parser.add_argument("--reg", type=float, help="only cases of this lambda")
     parser.add_argument("--python", default=sys.executable, help="for the methods that need torch and a library")
     parser.add_argument("--limit", type=float, default=900, help="seconds for one method")
     parser.add_argument("--child", nargs=4)
@@ -337,7 +337,7 @@ def main():
         return child(*args.child)
     if args.memory:
         return memory(args.samples)
-    cases = [case for case in (FULL if args.full else SMALL) if args.case in case[0]]
+    cases = [case for case in (FULL if args.full else SMALL) if args.case in case[0] and args.reg in (None, case[4])]
     print(growth() if args.growth else compare(cases, args.python, args.limit))
     print(measure.machine())
 
