@@ -137,7 +137,7 @@ def draw(link, grid):
     if not len(grid):
         axes[0, 1].set_axis_off()
         return made
-    full = grid[np.isclose(grid.fraction, 0.1)]
+    full = grid[np.isclose(grid.fraction, 0.1) & (grid.status == "ok")]
     names = {key: f"{key[0]}, {key[1]:g}" for key, _ in full.groupby(["head_rules", "head_weight"], sort=False)}
     styles = group_styles(list(names.values()))
     for key, group in full.groupby(["head_rules", "head_weight"], sort=False):
@@ -161,7 +161,8 @@ if __name__ == "__main__":
         chosen = []  # the network without backdoor samples is not there yet
     grid = study.run(chosen, measure_grid, options.out / "grid", options.n_jobs)
     if len(grid):
-        study.write_table(grid, options.tables, "semantic_head", digits=5)
+        name = "semantic_head_drawn" if options.size == "small" else "semantic_head"
+        study.write_table(grid, options.tables, name, digits=5)
     semantic.save_figure(draw(link, grid), options, "semantic_link")
     print(found.to_string(index=False))
     print(grid.to_string(index=False))
