@@ -11,7 +11,11 @@ QUESTION = __doc__
 REG = [0.01, 1.0, 100.0]
 REG_RBF = [0.01, 0.1, 1.0]
 BETA = [0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.29, 0.54, 0.81, 1.0]
-LEARNED = 0.9  # BK from which the backdoor counts as learned
+LEARNED = {
+    "mnist": 0.9,
+    "digits": 0.9,
+}  # BK from which the backdoor counts as learned; on features it stays lower: 0.55
+ACCURATE = 0.8  # clean accuracy below which a model says nothing: one that always gives one class has BK 0.5
 
 
 # %% Grids
@@ -60,7 +64,9 @@ def zero_weights(pair, seed=999):
 # %% Does the claim survive?
 def growth(table):
     """Growth of the weights from beta = 0 to 1 by learner and lambda, in the runs that learn the backdoor."""
-    last = table[table.beta == 1.0].assign(learned=lambda f: f.bk >= LEARNED)
+    threshold = LEARNED.get(study.kind_of(table.pair.iloc[0]), 0.55)
+    last = table[table.beta == 1.0]
+    last = last.assign(learned=(last.bk >= threshold) & (last.accuracy_clean >= ACCURATE))
     rows = []
     for keys, group in last.groupby(["pair", "trigger", "learner", "gamma", "reg"], dropna=False, sort=False):
         rows.append(
@@ -69,7 +75,7 @@ def growth(table):
                 "bk": group.bk.median(), "accuracy_clean": group.accuracy_clean.median(), "n": len(group),
                 "n_learned": int(group.learned.sum()), "growth_low": group.rho_relative.quantile(0.1),
                 "growth": group.rho_relative.median(), "growth_high": group.rho_relative.quantile(0.9),
-                "nu": group.nu.median(),
+                "nu": group.nu.median(), "threshold": threshold,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)

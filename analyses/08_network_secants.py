@@ -40,45 +40,61 @@ def measure(cell):
 
 
 def ratios(table):
-    """Secants over the slope, medians and range over seeds, lambda and fractions."""
+    """Secants over the slope at each lambda: median and range over seeds and fractions."""
     table = table.assign(head=table.head_secant / table.slope, network=table.network_secant / table.slope)
-    summary = table.groupby(["data", "beta"])[["head", "network"]].agg(["median", "min", "max", "count"])
+    summary = table.groupby(["data", "reg", "beta"])[["head", "network"]].agg(["median", "min", "max", "count"])
     summary.columns = ["_".join(c) for c in summary.columns]
     return summary.reset_index()
 
 
 def finding(summary):
+    """Say for each data set how far the secants are from the slope, near 0 and at beta = 1."""
     words = []
     for data, group in summary.groupby("data"):
-        near, far = group.iloc[0], group.iloc[-1]
+        near, far = group[group.beta == group.beta.min()], group[group.beta == group.beta.max()]
+        worst = 1.0 - near.head_min.min()
         words.append(
-            f"{data}: the secant of the refitted head is {near.head_median:.4f} of the slope at beta = {near.beta:g} and "
-            f"{far.head_median:.2g} at beta = {far.beta:g}; that of the retrained network is {far.network_median:.2g} there."
+            f"{data}: at beta = {near.beta.iloc[0]:g} the secant of the refitted head is within {100 * worst:.2g} % of the "
+            "slope in every case; at beta = 1 it is "
+            + ", ".join(f"{r.head_median:.2g} of it at lambda = {r.reg:g}" for r in far.itertuples())
+            + ". That of the network trained anew is "
+            + ", ".join(f"{r.network_median:.2g} at lambda = {r.reg:g}" for r in far.itertuples())
+            + f" (range over all {int(far.network_count.sum())}: {far.network_min.min():.2g} to {far.network_max.max():.2g})."
         )
+        middle = group[(group.network_count > 0) & (group.beta < 1)]
+        if len(middle):
+            words[-1] += f" At beta = {middle.beta.iloc[0]:g}: " + ", ".join(
+                f"head {r.head_median:.2g}, network {r.network_median:.2g} at lambda = {r.reg:g}"
+                for r in middle[middle.beta == middle.beta.iloc[0]].itertuples()
+            )
+            words[-1] += "."
     return words
 
 
 # %% Figure
 def draw(table):
-    from learningcurves.plotting.style import PAGE, figure
+    from learningcurves.plotting.style import PAGE, figure, local, outside_legend
 
     sets = list(table.data.unique())
-    made, axes = figure(len(sets), 1, width=PAGE if len(sets) > 1 else 0.6 * PAGE)
-    for ax, data in zip(axes[0], sets, strict=True):
-        part = table[table.data == data]
-        part = part.assign(head=part.head_secant / part.slope, network=part.network_secant / part.slope)
-        for name, color, marker in (("head", "C0", "o"), ("network", "C3", "s")):
-            part = part.assign(value=part[name])
-            known = part[part.value.notna()]
-            ax.plot(known.beta, known.value, marker, color=color, alpha=0.35, markersize=3, linestyle="none")
-            middle = known.groupby("beta").value.median()
-            label = "head refitted" if name == "head" else "network trained anew"
-            ax.plot(middle.index, middle, "-", color=color, marker=marker, label=label)
-        ax.axhline(1.0, color="0.5", linewidth=0.8)
-        ax.set(xscale="log", yscale="symlog", xlabel="β", ylabel="secant / slope of the last layer")
-        ax.set_yscale("symlog", linthresh=1e-3)
-        ax.annotate(data, (0.98, 0.95), xycoords="axes fraction", ha="right", va="top")
-        ax.legend(fontsize="x-small", loc="lower left")
+    table = table.assign(head=table.head_secant / table.slope, network=table.network_secant / table.slope)
+    regs = sorted(table.reg.unique())
+    styles = nets.reg_styles(table)
+    made, axes = figure(2, len(sets), width=PAGE, aspect=0.6)
+    with local():
+        handles = {}
+        for row, data in zip(axes, sets, strict=True):
+            part = table[table.data == data]
+            for ax, name, label in zip(
+                row, ("head", "network"), ("head refitted", "network trained anew"), strict=True
+            ):
+                for reg in sorted(part.reg.unique()):
+                    known, style = part[(part.reg == reg) & part[name].notna()], styles[reg]
+                    look = {"color": style.color, "marker": style.marker, "label": f"λ = {reg:g}"}
+                    handles[reg] = nets.band(ax, known, "beta", name, **look)
+                ax.axhline(1.0, color="0.5", linewidth=0.8)
+                ax.set(xscale="log", yscale="log", xlim=(7e-5, 1.4), ylim=(0.007, 10), title=f"{data}: {label}")
+                ax.set(xlabel="β", ylabel="secant / slope of the last layer")
+        outside_legend(made, axes, [handles[reg] for reg in regs])
     return made
 
 

@@ -122,9 +122,7 @@ def page(sets, lines, facts):
 
 def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(
-        lines + ["| " + " | ".join((str(cell).replace("|", "\\|") for cell in row)) + " |" for row in rows]
-    )
+    return "\n".join(lines + ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows])
 
 
 def main():

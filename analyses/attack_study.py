@@ -26,6 +26,9 @@ DEVICE = "LEARNINGCURVES_DEVICE"
 # images, test images, classes, network's width, epochs, batch, counts of poisons, seeds
 SIZES = {
     "digits": {"n": 900, "n_test": None, "width": 8, "epochs": 6, "batch": 32, "seeds": (1,), "counts": (5, 40)},
+    "mnist-small": {
+        "n": 3_000, "n_test": 2_000, "width": 12, "epochs": 5, "batch": 32, "seeds": (1,), "counts": (10, 40, 160, 500),
+    },
     "mnist": {
         "n": 10_000, "n_test": 5_000, "width": 12, "epochs": 4, "batch": 64, "seeds": (1, 2, 3),
         "counts": (5, 10, 20, 40, 80, 160, 320, 800, 2000),
@@ -53,7 +56,7 @@ def images(data, seed):
     if data == "digits":
         return lc.load_digits_classes(n_train=size["n"], seed=seed)
     draw = {"n_train": size["n"], "n_test": size["n_test"], "seed": seed}
-    return lc.load_mnist(**draw) if data == "mnist" else lc.load_cifar10(size["classes"], **draw)
+    return lc.load_mnist(**draw) if data.startswith("mnist") else lc.load_cifar10(size["classes"], **draw)
 
 
 def trigger_of(attack):
@@ -93,6 +96,11 @@ def new_network(data, seed):
     return network.to(memory_format=torch.channels_last)  # several times faster on a CPU
 
 
+def device():
+    """Return where networks are trained and defended."""
+    return os.environ.get(DEVICE, "cpu")
+
+
 def training(data):
     size = SIZES[data]
     return {
@@ -104,7 +112,7 @@ def training(data):
         "augment": FlipAndShift(pixels=4) if data.startswith("cifar10") else None,
         "record": "none",
         "progress": False,
-        "device": os.environ.get(DEVICE, "cpu"),
+        "device": device(),
     }
 
 
@@ -179,7 +187,7 @@ def pooled(group, name):
 
     It is the interval of these networks' rate. How networks of other seeds would differ is seen in the points.
     """
-    from learningcurves.defences.metrics import wilson
+    from learningcurves.defences.rates import wilson
 
     hits, n = int(group[f"{name}_hits"].sum()), int(group[f"{name}_n"].sum())
     low, high = wilson(hits, n)

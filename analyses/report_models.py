@@ -1,6 +1,19 @@
 """Sections of the report: parameter deviation, explanations, maps, what the paper left open, features, run times."""
 
-from report_tools import LEARNERS, claim, commands, have, markdown, number, of_pair, picture, section, spread, table
+from report_tools import (
+    LEARNERS,
+    claim,
+    commands,
+    have,
+    markdown,
+    number,
+    of_pair,
+    percent,
+    picture,
+    section,
+    spread,
+    table,
+)
 
 
 # %% 3. Parameter deviation
@@ -32,7 +45,7 @@ def _growth(kind, found):
     ]  # fmt: skip
     return section(
         f"{kind}: growth ρ(1)/ρ(0) of the weights, median over {int(found.n.iloc[0])} seeds, in the settings (pair, λ, γ) "
-        "in which every run reaches BK ≥ 0.9.",
+        f"in which every run reaches BK ≥ {found.threshold.iloc[0]:g}.",
         markdown(["learner", "settings", "learn it", "growth", "median", "do not grow"], rows),
         claim(
             "linear models must grow more complex to learn a backdoor, nonlinear ones need not",
@@ -90,7 +103,7 @@ def explanations():
 def _explained(kind, found):
     rows = [
         [of_pair(r.pair), LEARNERS[r.learner], number(r.reg), f"{r.patch_share_clean:.1%}", f"{r.patch_share_poisoned:.1%}",
-         f"{r.n_more} of {r.n_gradients}", f"{r.backdoor_share_helpful:.0%}", f"{r.backdoor_share_harmful:.0%}", r.n_tests]
+         f"{r.n_more} of {r.n_gradients}", percent(r.backdoor_share_helpful), percent(r.backdoor_share_harmful), r.n_tests]
         for r in found.itertuples()
     ]  # fmt: skip
     head = [
@@ -107,7 +120,8 @@ def _explained(kind, found):
     more, all_ = int(found.n_more.sum()), int(found.n_gradients.sum())
     by = found.groupby("learner", sort=False).backdoor_share_helpful.median()
     influence = "; ".join(
-        f"{LEARNERS[n]} {v:.0%}: " + ("confirmed" if v > 0.5 else "not confirmed") for n, v in by.items()
+        f"{LEARNERS[n]} " + ("not defined" if v != v else "confirmed" if v > 0.5 else "not confirmed")
+        for n, v in by.items()
     )
     return section(
         f"{kind}, {found.trigger.iloc[0]}:",
@@ -117,7 +131,7 @@ def _explained(kind, found):
             "pictures only",
             f"gradient on the patch {found.patch_share_clean.median():.1%} → {found.patch_share_poisoned.median():.1%} "
             f"(medians), rises in {more} of {all_}; backdoor samples among the most helpful: "
-            + ", ".join(f"{LEARNERS[n]} {v:.0%}" for n, v in by.items()),
+            + ", ".join(f"{LEARNERS[n]} {percent(v)}" for n, v in by.items()),
             "gradient: " + ("confirmed" if more == all_ else f"in {more / all_:.0%} of the samples") + f"; influence: {influence}",
         ),
         picture(f"gradients_{kind}_logistic", f"{kind}, first pair: input gradients of logistic regression before and after poisoning"),

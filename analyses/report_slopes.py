@@ -113,7 +113,10 @@ def slopes():
     return section(
         "## 2. The slope, and what predicts the backdoor",
         commands(
-            *(f"python analyses/02_slopes.py --pairs {kind} --tables analyses/tables" for kind, _ in kinds),
+            *(
+                f"python analyses/02_slopes.py --pairs {kind}{_fewer(runs)} --tables analyses/tables"
+                for kind, runs in kinds
+            ),
             "python figures/fig_slopes.py",
         ),
         _released_slopes(table("released_slopes")),
@@ -123,6 +126,10 @@ def slopes():
         *(_invisible(kind, runs) for kind, runs in kinds if (runs.trigger == "invisible-10").any()),
         *(_steep(kind, runs) for kind, runs in kinds),
     )
+
+
+def _fewer(runs):
+    return "" if runs.seed.nunique() == 5 else f" --seeds {runs.seed.nunique()}"
 
 
 def _released_slopes(released):
@@ -202,8 +209,8 @@ def _invisible(kind, runs):
             f"{kind}: {len(faint)} runs with θ > 0.9 under the invisible trigger: BK {number(faint.bk.min(), 2)} to "
             f"{number(faint.bk.max(), 2)}, median {number(faint.bk.median(), 2)}; {below} of them below 0.2; clean accuracy "
             f"falls by {number(lost, 2)} (median)",
-            "refuted as a rule: a counter-example exists" if below
-            else f"a weaker counter-example on these features: {int((faint.bk < 0.5).sum())} of {len(faint)} such runs stay below one half",
+            "refuted as a rule: " + ("no such run passes one half" if faint.bk.max() < 0.5 else f"{int((faint.bk < 0.5).sum())} of {len(faint)} such runs stay below one half")
+            if (faint.bk < 0.5).any() else "confirmed here",
         ),
         picture(f"invisible_{kind}", f"{kind}: θ against BK and clean accuracy, patch and invisible trigger"),
     )  # fmt: skip

@@ -33,6 +33,10 @@ def number(value, digits=3):
     return "—" if pd.isna(value) else f"{value:.{digits}g}".replace("-", "−")
 
 
+def percent(value):
+    return "—" if pd.isna(value) else f"{value:.0%}"
+
+
 def interval(mid, low, high):
     return "—" if pd.isna(mid) else f"{mid:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
 

@@ -18,7 +18,8 @@ import study
 import torch
 
 import learningcurves as lc
-from learningcurves.defences.metrics import predictions, semantic_scores, wilson
+from learningcurves.defences.metrics import predictions, semantic_scores
+from learningcurves.defences.rates import wilson
 from learningcurves.networks import SmallCNN, load_weights, save_weights, train
 from learningcurves.networks.runtime import private_random_state
 from learningcurves.poisoning.semantic import stroke_width

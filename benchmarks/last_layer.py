@@ -45,7 +45,9 @@ def make_arrays(kind, n, d, c, seed=0):
 
     a = slopes.make_problem("head", n)  # 511 features and a constant one
     names = {"clean": "", "backdoor": "b", "triggered": "t"}
-    return {f"X{k}": a[f"X_{p}"] for p, k in names.items()} | {f"y{k}": a[f"y_{p}"].astype(int) for p, k in names.items()}
+    return {f"X{k}": a[f"X_{p}"] for p, k in names.items()} | {
+        f"y{k}": a[f"y_{p}"].astype(int) for p, k in names.items()
+    }
 
 
 def mixture(kind, n, d, c, seed=0):
@@ -295,23 +297,29 @@ def growth():
         alone = measure.Clock()
         parts = slope_at(a, "mixture", 1.0, alone)
         spent = alone.parts["slope"]["cpu"], clock.parts["fit"]["cpu"]
-        rows.append((f"{n:,}", d, c, f"{spent[0]:.2f}", f"{spent[1]:.1f}", f"{parts.error_bound / abs(parts.value):.0e}"))
+        rows.append(
+            (f"{n:,}", d, c, f"{spent[0]:.2f}", f"{spent[1]:.1f}", f"{parts.error_bound / abs(parts.value):.0e}")
+        )
         print(*rows[-1], flush=True)
     return measure.table(("n", "d", "c", "slope CPU s", "fit CPU s", "relative error bound"), rows)
 
 
 def memory(n=100_000, d=512, c=10):
-    """Peak memory of the slope of a head, features included, in MiB and in copies of the features."""
-    a = mixture("mixture", n, d, c)
+    """Peak memory of `backdoor_slope` on a module, from its input samples on, in MiB and in copies of the features."""
+    import torch
+
+    import learningcurves as lc
+
+    a = mixture("mixture", n, 64, c)
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(64, d), torch.nn.ReLU(), torch.nn.Linear(d, c))
+    parts = {name: (a[f"X{k}"], a[f"y{k}"]) for name, k in (("clean", ""), ("backdoor", "b"), ("triggered", "t"))}
     features, before, started = (n + n // 20) * d * 8 / 2**20, measure.peak_memory(), time.process_time()
-    parts, _ = fit_and_slope(a, "mixture", 1.0)
+    slope = lc.backdoor_slope(module, parts, reg=1.0)
     peak = measure.peak_memory()
-    print(
-        f"{n:,} x {d} x {c}: slope {parts.value:.6g} ({parts.status.value}), {time.process_time() - started:.0f} CPU s"
-    )
-    print(
-        f"peak {peak:.0f} MiB, of which {before:.0f} before the fit; one float64 copy of the features {features:.0f} MiB"
-    )
+    print(f"{n:,} x {d} x {c}: {slope!r}\n{time.process_time() - started:.0f} CPU s")
+    print(f"peak {peak:.0f} MiB, {before:.0f} of them before; one float64 copy of the features: {features:.0f} MiB")
+    print(f"added: {(peak - before) / features:.1f} copies")
 
 
 def main():

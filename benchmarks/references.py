@@ -327,8 +327,10 @@ def hinge_reference(problem, objective, beta):
     t = Training(problem, objective, beta)
     spec, N = objective.kernel, len(t.y)
     free = t.mu == 0
-    K = kernel_matrix(spec, t.X, t.X)
-    K_test = kernel_matrix(spec, t.X_triggered, t.X)
+    # with a free intercept a shift of the features moves b only, and features far from the origin cost digits
+    centre = t.X.mean(axis=0) if free and spec is None else np.zeros(t.X.shape[1], LD)
+    K = kernel_matrix(spec, t.X - centre, t.X - centre)
+    K_test = kernel_matrix(spec, t.X_triggered - centre, t.X - centre)
     shift = LD(0) if not t.mu else 1 / LD(t.mu)
     K, K_test = K + shift, K_test + shift
     c, y = t.c / t.reg, t.y.astype(LD)
@@ -348,14 +350,15 @@ def hinge_reference(problem, objective, beta):
     full[live] = v
     f = K @ full + b
     T = (K_test @ full + b)[:, None]
-    slope, distance = _hinge_slope(t, K, K_test, f, T[:, 0], live, sets, c, full, free)
-    intercept = full.sum() / LD(t.mu) if t.mu else b
-    coef = (t.X.T @ full)[:, None] if spec is None else None
+    slope, distance = _hinge_slope(t, K, K_test, f, T[:, 0], live, sets, c, full, free, centre)
+    coef = ((t.X - centre).T @ full)[:, None] if spec is None else None
+    shift = centre @ coef[:, 0] if spec is None else LD(0)
+    intercept = full.sum() / LD(t.mu) if t.mu else b - shift
     return Reference(
         coef=coef,
         dual=full,
         intercept=np.atleast_1d(intercept),
-        interval=interval,
+        interval=(interval[0] - shift, interval[1] - shift),
         loss=loss_value("hinge", T, t.y_triggered).mean(),
         slope=slope,
         margin=distance,
@@ -407,7 +410,7 @@ def _interval(y, f0, sets):
     return b, (low, high)
 
 
-def _hinge_slope(t, K, K_test, f, f_test, live, sets, c, v, free):
+def _hinge_slope(t, K, K_test, f, f_test, live, sets, c, v, free, centre):
     """Right derivative of the triggered loss for sets that are certain; NaN elsewhere."""
     full = np.full(len(t.y), -1)
     full[live] = sets
@@ -425,6 +428,8 @@ def _hinge_slope(t, K, K_test, f, f_test, live, sets, c, v, free):
     pull = K @ q
     x, b, _ = solve_margin(K[np.ix_(S, S)], -pull[S], -q.sum(), free)
     q[S] = x
+    if len(S) == 0 and free:  # no margin vectors and balanced pushes: the intercept of x stays, not that of x - centre
+        b = centre @ ((t.X - centre).T @ q)
     d_test = K_test @ q + b
     g = loss_gradient("hinge", f_test[:, None], t.y_triggered)[:, 0]
     return np.mean(g * d_test), distance

@@ -110,7 +110,7 @@ def child(method, rules, n):
 
 
 def ours(constraints, clauses, n, clock, facts):
-    """This package."""
+    """Return the loss of this package."""
     import torch
 
     from learningcurves.constraints.semantic_loss import SemanticLoss

@@ -479,10 +479,9 @@ def work(*_, **__):
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input_is_refused_before_any_work(name, monkeypatch, tmp_path):
     monkeypatch.setattr("learningcurves.solvers.path.solve", work)
-    for module in ("learners.learners", "curves.curve", "curves.slope", "curves.influence"):
+    for module in ("learners.learners", "curves.curve", "curves.entry", "curves.influence"):
         monkeypatch.setattr(f"learningcurves.{module}.solve", work)
-    for module in ("curves.curve", "curves.slope"):
-        monkeypatch.setattr(f"learningcurves.{module}.share", work)
+    monkeypatch.setattr("learningcurves.curves.entry.share", work)
     call, kind, words = CASES[name]
     with pytest.raises(kind) as caught:
         call(tmp_path)
@@ -503,8 +502,8 @@ def test_there_are_many_cases():
 @pytest.mark.parametrize("ask", [lc.learning_curve, lc.backdoor_slope, lc.pairwise_influence])
 def test_too_large_for_memory_says_the_estimate_and_the_way_out(monkeypatch, learner, ask):
     monkeypatch.setattr(memory, "available_memory", lambda: 10_000)
-    monkeypatch.setattr("learningcurves.curves.curve.share", work)
-    monkeypatch.setattr("learningcurves.curves.slope.share", work)
+    monkeypatch.setattr("learningcurves.curves.entry.share", work)
+    monkeypatch.setattr("learningcurves.curves.entry.solve", work)
     with pytest.raises(
         InvalidInput, match=r"`problem` needs about [\d.]+ .?B of memory .* where 10 kB are .* Use fewer"
     ):

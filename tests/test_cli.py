@@ -299,7 +299,7 @@ def test_an_unsolved_point_ends_with_1(monkeypatch, tmp_path, capsys):
     def fail(*_, **__):
         raise SolveFailed("No minimum found at beta=0.", Status.MAX_STEPS)
 
-    monkeypatch.setattr("learningcurves.curves.curve.learning_curve", fail)
+    monkeypatch.setattr("learningcurves.curves.entry.learning_curve", fail)
     assert cli.main(["curve", "--out", str(tmp_path)]) == 1
     assert "No minimum found" in capsys.readouterr().err
     assert verb.EXAMPLE

@@ -74,7 +74,7 @@ class ConstraintAudit:
         lines = [
             f"{len(self.constraints.lines)} lines on {self.n_variables} outputs, "
             f"{self.n_models:,} of 2^{self.n_variables} label vectors satisfy them ({self.share_of_models:.3g})",
-            f"says nothing about {len(self.free)} outputs: {', '.join(self.free_names) or 'none'}",
+            f"says nothing about {len(self.free)} outputs: {_some(self.free_names)}",
         ]
         needed = [str(line.number) for line, needed in zip(self.constraints.lines, self.needed, strict=True) if needed]
         lines.append(
@@ -113,14 +113,16 @@ def audit_constraints(constraints, labels=None, *, names=None) -> ConstraintAudi
     labels = None if labels is None else _as_boolean(labels)
     n = constraints.n_variables or (max(constraints.support) + 1 if labels is None else labels.shape[1])
     constraints.check_size(n if labels is None else labels.shape[1])
+    circuit = compile_constraints(constraints)  # first: lines that contradict each other are named here
+    redundant = redundant_lines(constraints)
     violated = [] if labels is None else [~holds(line.formula, labels) for line in constraints.lines]
     return ConstraintAudit(
         constraints,
         n_variables=n,
-        n_models=compile_constraints(constraints).count_models(n),
+        n_models=circuit.count_models(n),
         free=tuple(free_outputs(constraints, n)),
-        redundant=tuple(redundant_lines(constraints)),
-        needed=tuple(needed_lines(constraints)),
+        redundant=tuple(redundant),
+        needed=tuple(needed_lines(constraints, redundant)),
         n_labels=0 if labels is None else len(labels),
         n_violated=tuple(int(v.sum()) for v in violated),
         n_satisfying=0 if labels is None else int((~np.logical_or.reduce(violated)).sum()),
@@ -138,3 +140,7 @@ def _as_boolean(labels):
         found = labels[wrong][0] if wrong.any() else "both -1 and 0"
         raise InvalidInput(f"`labels` holds {found}. Give 0 and 1, False and True, or -1 and 1.")
     return labels > 0
+
+
+def _some(names, most=12) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "") or "none"

@@ -25,7 +25,6 @@ from learningcurves.errors import InvalidInput
 
 LOOK_AHEAD_CLAUSES = 1_000  # above that many clauses, the decision is by the number of occurrences alone
 LOOK_AHEAD_OUTPUTS = 8
-ABSORB = 4  # products that a node may have without any saving elsewhere
 
 Product = tuple[frozenset[int], tuple[int, ...]]  # literals (i + 1, or -(i + 1) negated), numbers of nodes
 
@@ -182,14 +181,13 @@ def _largest_left(clauses, bit) -> int:
 
 
 def _flattened(nodes, root: Product) -> Circuit:
-    """Let nodes absorb those they alone use, and small ones; drop nodes that nothing uses any more."""
+    """Let nodes absorb those below them; drop nodes that nothing uses any more."""
     uses = Counter(k for node in [*nodes, (root,)] for _, parts in node for k in parts)
     flat: list[tuple[Product, ...]] = []
     levels: list[int] = []
     for node in nodes:
-        flat.append(_absorb(node, flat, levels, uses, ABSORB))
+        flat.append(_absorb(node, flat, levels, uses))
         levels.append(1 + _level(flat[-1], levels))
-    (root,) = _absorb((root,), flat, levels, uses, 1)
     return _renumbered(flat, root)
 
 
@@ -197,12 +195,11 @@ def _level(products, levels):
     return max((levels[k] for _, parts in products for k in parts), default=0)
 
 
-def _absorb(products, flat, levels, uses, limit):
-    """Multiply the deepest nodes out of a node's products while the number of products stays within what is saved."""
+def _absorb(products, flat, levels, uses):
+    """Multiply the deepest nodes into a node's products while the circuit gets no more products by it."""
     while top := _level(products, levels):
         deepest = {k for _, parts in products for k in parts if levels[k] == top}
-        saved = sum(len(flat[k]) for k in deepest if uses[k] == 1)
-        most = 1 if limit == 1 else max(limit, len(products) + saved)
+        most = len(products) + sum(len(flat[k]) for k in deepest if uses[k] == 1)  # the last are used here alone
         wider: list[Product] = []
         for literals, parts in products:
             expanded = [(literals, tuple(k for k in parts if k not in deepest))]

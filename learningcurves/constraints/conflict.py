@@ -1,7 +1,7 @@
 """Questions of satisfiability: which lines contradict each other, and which are implied by the others."""
 
 from learningcurves.constraints.clauses import Clause, propagate, to_clauses
-from learningcurves.constraints.notation import Constraints, Line, variables
+from learningcurves.constraints.notation import Constraints, Line
 
 
 def satisfiable(clauses: list[Clause], true: int = 0, false: int = 0) -> bool:
@@ -41,22 +41,35 @@ def conflicting_lines(constraints: Constraints) -> list[Line]:
 
 def redundant_lines(constraints: Constraints) -> list[bool]:
     """Return for each line whether the other lines imply it. Two lines may each be implied by the other."""
-    return [_implied(line, constraints.lines) for line in constraints.lines]
+    sets, unused = _clauses_of_lines(constraints)
+    return [_implied(line, _joined(sets, k), unused) for k, line in enumerate(constraints.lines)]
 
 
-def needed_lines(constraints: Constraints) -> list[bool]:
+def needed_lines(constraints: Constraints, redundant: list[bool]) -> list[bool]:
     """Return lines that together say the same, none of which the others imply: dropped from the last one up."""
-    kept = list(constraints.lines)
-    for line in reversed(constraints.lines):
-        if _implied(line, kept):
-            kept.remove(line)
-    return [line in kept for line in constraints.lines]
+    sets, unused = _clauses_of_lines(constraints)
+    needed = [True] * len(sets)
+    for k in reversed(range(len(sets))):
+        if redundant[k] and _implied(constraints.lines[k], _joined(sets, k), unused):
+            needed[k], sets[k] = False, []
+    return needed
 
 
-def _implied(line, lines):
-    others = [other.formula for other in lines if other is not line]
-    first = 1 + max(max(variables(formula)) for formula in [line.formula, *others])
-    return not satisfiable(to_clauses([("not", line.formula), *others], first))
+def _clauses_of_lines(constraints):
+    """Return the clauses of each line, and the first variable that none of them uses."""
+    unused, sets = max(constraints.support) + 1, []
+    for line in constraints.lines:
+        sets.append(to_clauses([line.formula], unused))
+        unused = max([unused, *((positive | negative).bit_length() for positive, negative in sets[-1])])
+    return sets, unused
+
+
+def _joined(sets, without):
+    return [clause for k, clauses in enumerate(sets) if k != without for clause in clauses]
+
+
+def _implied(line, others, unused):
+    return not satisfiable(to_clauses([("not", line.formula)], unused) + others)
 
 
 def free_outputs(constraints: Constraints, n_variables: int) -> list[int]:

@@ -29,6 +29,7 @@ from learningcurves.constraints.compiler import Circuit
 # fresh pages on every call (measured: twice as slow at a batch of 4,096).
 BLOCK = 1 << 17
 LEAST_BLOCK = 256
+SPARSE_DEVICES = ("cpu", "cuda")  # elsewhere torch has no sparse products, and the matrices are dense
 LOG_ZERO = -1e30  # pads sums to equal lengths; finite, since 0 * inf would be NaN
 
 
@@ -39,7 +40,7 @@ class Layer:
     n_below: int
     n_terms: int
     n_sums: int
-    products: torch.Tensor  # sparse, (n_terms * n_sums, n_below)
+    products: torch.Tensor  # (n_terms * n_sums, n_below)
     transposed: torch.Tensor
 
     @property
@@ -90,7 +91,9 @@ class CircuitLayers:
 
     def product(self, z, v):
         """Return the Hessian of log P times v, for logits (B, n) and tangents (B, n); builds no graph."""
-        return torch.cat([self._product(*block) for block in zip(z.split(self.block), v.split(self.block), strict=True)])
+        return torch.cat(
+            [self._product(*block) for block in zip(z.split(self.block), v.split(self.block), strict=True)]
+        )
 
     def _sweep(self, z):
         logs, p, not_p = self._literals(z)
@@ -188,13 +191,9 @@ def _sparse(rows, n_columns, dtype, device):
 
 def _csr(row, column, shape, dtype, device):
     starts = np.searchsorted(row, np.arange(shape[0] + 1))
+    ones = torch.ones(len(column), dtype=dtype)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(starts),
-            torch.from_numpy(np.ascontiguousarray(column)),
-            torch.ones(len(column), dtype=dtype),
-            shape,
-            device=device,
-            check_invariants=True,
-        )
+        starts, columns = torch.from_numpy(starts), torch.from_numpy(np.ascontiguousarray(column))
+        matrix = torch.sparse_csr_tensor(starts, columns, ones, shape, check_invariants=True)
+    return (matrix if device.type in SPARSE_DEVICES else matrix.to_dense()).to(device)

@@ -165,7 +165,8 @@ class _LogProbability(torch.autograd.Function):
 
     @staticmethod
     def forward(z, layers_for):
-        return layers_for(z).sweep(z)
+        with torch.autocast(z.device.type, enabled=False):
+            return layers_for(z).sweep(z)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -200,7 +201,8 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(z, v, layers_for):
-        return layers_for(z).product(z, v)
+        with torch.autocast(z.device.type, enabled=False):
+            return layers_for(z).product(z, v)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

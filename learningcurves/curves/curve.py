@@ -13,7 +13,7 @@ from learningcurves.curves.scores import PathScores, score_path
 from learningcurves.data.problem import BackdoorProblem
 from learningcurves.errors import NotSupported, SolveFailed, Status
 from learningcurves.solvers.certificate import Certificate
-from learningcurves.solvers.deferred import Deferred, Resolving
+from learningcurves.solvers.deferred import Resolving, deferred
 from learningcurves.solvers.kernel_rows import MEMORY_BUDGET
 from learningcurves.solvers.path import WeightPath, restrict, solve
 
@@ -49,6 +49,7 @@ class CurvePoint:
     status: Status
 
 
+@deferred("slope", "slope_status")
 @dataclass(frozen=True, eq=False)
 class LearningCurve(Resolving):
     r"""Loss on triggered test samples at :math:`w^\star(\beta)`, and everything beside it.
@@ -94,7 +95,7 @@ class LearningCurve(Resolving):
     accuracy_clean: np.ndarray
     rho: np.ndarray
     nu: np.ndarray
-    slope: Any = Deferred()
+    slope: Any
     residual: np.ndarray
     bound: np.ndarray
     loss_bound: np.ndarray
@@ -105,7 +106,7 @@ class LearningCurve(Resolving):
     intercept: np.ndarray
     certificates: tuple[Certificate, ...]
     status: tuple[Status, ...]
-    slope_status: Any = Deferred()
+    slope_status: Any
     rho_origin: float
     path: WeightPath = field(repr=False)
     whole: tuple = field(repr=False)  # every beta solved, 0 and 1 included, and its scores
@@ -140,7 +141,7 @@ class LearningCurve(Resolving):
         Newton steps on exact solves, kept inside the bracket that the curve's own points give.
         """
         beta, loss = self.whole[0], self.whole[1].loss_triggered
-        if not np.isfinite(loss).all() or not loss[-1] < loss[0]:
+        if not np.isfinite(loss).all() or not loss[-1] < loss[0] * (1.0 - 1e-12):
             return float("nan")
         middle = 0.5 * (loss[0] + loss[-1])
         after = int(np.argmax(loss <= middle))

@@ -120,7 +120,9 @@ def backdoor_slope(model, problem, at=0.0, *, reg=None, refine=False, **network_
     if is_module(model):
         from learningcurves.networks.slope import module_slope
 
-        return module_slope(model, problem, at, **({} if reg is None else {"reg": reg}), **network_options)
+        return module_slope(
+            model, problem, at, refine=refine, **({} if reg is None else {"reg": reg}), **network_options
+        )
     refuse_options(network_options)
     resolved = resolve(model, problem, at=at, warn=not refine)
     if reg is not None:

@@ -89,9 +89,10 @@ def pairwise_influence(model, problem, at=0.0, *, samples="backdoor", refine=Fal
     at = check_number(at, "at", low=0.0, high=1.0, hint="It is the weight of the backdoor samples.")
     check_choice(samples, "samples", ("backdoor", "clean", "training"))
     if is_module(model):
-        from learningcurves.networks.last_layer import given_start, head_task
+        from learningcurves.networks.last_layer import given_start
+        from learningcurves.networks.slope import module_task
 
-        task = head_task(model, problem, at=at, **network_options)
+        task = module_task(model, problem, at=at, **network_options)
         resolved, training = Resolved(task.learner, task.objective, task.problem), task.samples
         start = given_start(task)
     else:

@@ -206,7 +206,7 @@ class ScreenedProduct:
             return
         self.p = p[rows, None].astype(np.float32)
         self.second = self.p * output.weights[rows, None].astype(np.float32)
-        self.top = p[rows].argmax(axis=1)[:, None, None]
+        self.top, self.index = p[rows].argmax(axis=1), np.arange(CHUNK)
         if system.gauge_free:
             self.gauge = np.float32(output.second.sum() / system.n_outputs + 1.0)
 
@@ -222,7 +222,8 @@ class ScreenedProduct:
             if self.p is None:
                 moved *= self.second[rows]
             else:
-                moved -= np.take_along_axis(moved, self.top[rows], axis=-1)  # keeps small terms, as in `Curvature`
+                # a shift changes nothing; this one keeps small terms, as in `Curvature`
+                moved -= moved[self.index[: len(X)], :, self.top[rows]][..., None]
                 moved -= (self.p[rows] * moved).sum(axis=-1, keepdims=True)
                 moved *= self.second[rows]
             out += X.T @ moved.reshape(len(X), B * K)

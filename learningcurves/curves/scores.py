@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from learningcurves.data.problem import BackdoorProblem
-from learningcurves.solvers.deferred import Deferred, Resolving
+from learningcurves.solvers.deferred import Resolving, deferred
 from learningcurves.solvers.objective import encode_labels
 from learningcurves.solvers.path import WeightPath
 
 
+@deferred("slope")
 @dataclass(frozen=True)
 class PathScores(Resolving):
     """What the two test sets say at every beta; arrays of shape (B,).
@@ -27,7 +28,7 @@ class PathScores(Resolving):
     bk: np.ndarray
     accuracy_clean: np.ndarray
     asr: np.ndarray | None
-    slope: Any = Deferred()
+    slope: Any
     loss_bound: np.ndarray
 
 

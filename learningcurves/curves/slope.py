@@ -29,7 +29,7 @@ class Slope:
         Upper bound of the error of `value`; NaN where none is known.
     status : Status
     residual : float
-        Relative residual of the linear solve.
+        Relative residual of the linear solve; of a smooth loss, of its two solves multiplied, as their errors are.
     fit : Certificate
         Certificate of the parameters the slope is taken at.
     breakpoint : float

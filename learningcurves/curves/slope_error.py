@@ -84,7 +84,8 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-7) ->
     r_test, r_backdoor = g_test - product(s_test), g_backdoor - product(s_backdoor)
     value = -float(np.vdot(s_test, g_backdoor) + np.vdot(r_test, s_backdoor))
     residual = float(np.linalg.norm(r_backdoor) / np.linalg.norm(g_backdoor))
-    if residual > 1e-6:
+    residual *= float(np.linalg.norm(r_test)) / max(float(np.linalg.norm(g_test)), np.finfo(float).tiny)
+    if residual > 1e-12:
         status = Status.MAX_STEPS if status.ok else status
     bound = float("nan")
     if system.loss.convex:

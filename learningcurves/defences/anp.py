@@ -9,24 +9,17 @@ Wu and Wang, Adversarial neuron pruning purifies backdoored deep models, NeurIPS
 the noise, which therefore reaches 2 eps; the paper's text has a ball of radius eps (`project=True`).
 """
 
-import copy
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import nn
-from tqdm.auto import tqdm
 
 from learningcurves.checks import check_choice, check_integer, check_number, check_seed
 from learningcurves.defences.base import (
-    CleanSamples,
     Defended,
     accuracy,
     check_network,
@@ -35,16 +28,23 @@ from learningcurves.defences.base import (
     frame_of,
     frozen_copy,
 )
+from learningcurves.defences.masks import MaskLearner, samples_digest
 from learningcurves.defences.metrics import attack_scores
+from learningcurves.defences.pruning import (
+    check_amount,
+    check_thresholds,
+    chosen_units,
+    clean_curve,
+    n_pruned_at,
+    pruned_copy,
+    within,
+)
 from learningcurves.defences.units import Units, find_units
-from learningcurves.errors import InvalidInput, SolveFailed, Status
-from learningcurves.networks.batches import fit_input
-from learningcurves.networks.runtime import network_device, private_random_state, seed_default, torch_threads
-from learningcurves.networks.weights import save_tensors, weights_digest
-from learningcurves.streams import generator, integer
+from learningcurves.errors import InvalidInput
+from learningcurves.networks.runtime import network_device, private_random_state, torch_threads
+from learningcurves.networks.weights import weights_digest
 
 THRESHOLDS = tuple(np.round(np.arange(0.0, 1.0, 0.05), 2).tolist())  # the published sweep
-SAVE_EVERY = 100  # iterations
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -199,24 +199,24 @@ def defend_anp(
     check_seed(seed)
     samples = clean_samples(network, clean_data, classes=classes, image_shape=image_shape)
     found = find_units(network, samples.X[:2], units)
-    _check_amount(threshold, number, found.n)
+    check_amount(threshold, number, found.n)
     given = threshold is not None or number is not None
     use, held_out = (samples, samples) if given else samples.split(holdout, seed)
-    thresholds = _check_thresholds(thresholds)
+    thresholds = check_thresholds(thresholds)
     settings = {
         "eps": eps, "steps": steps, "project": bool(project), "alpha": alpha, "lr": lr, "momentum": momentum,
         "batch_size": batch_size, "seed": seed, "n_clean": len(use), "n_held_out": 0 if given else len(held_out),
-        "units": [layer.name for layer in found.layers], "network": weights_digest(network), "samples": _digest(use),
+        "units": [layer.name for layer in found.layers], "network": weights_digest(network), "samples": samples_digest(use),
     }  # fmt: skip
     begun = time.perf_counter()
     with torch_threads(threads), private_random_state(network_device(network)):
-        masks = _Masks(network, found, use, settings, callback)
+        masks = MaskLearner(network, found, use, settings, callback)
         history = masks.learn(iterations, checkpoint, progress)
         mask = masks.mask.detach().cpu().numpy().copy()
         before = accuracy(network, held_out)
-        curve = _clean_curve(network, found, mask, held_out, thresholds)
+        curve = clean_curve(network, found, mask, held_out, thresholds)
         if not given:
-            threshold = _within(curve, before.value, tol)
+            threshold = within(curve, before.value, tol)
         module = pruned_copy(network, found, mask, threshold=threshold, number=number)
         after = accuracy(module, held_out)
     table = found.table(network, torch.from_numpy(mask))
@@ -232,176 +232,11 @@ def defend_anp(
         seconds=time.perf_counter() - begun,
         mask=mask,
         threshold=None if threshold is None else float(threshold),
-        pruned=table[_chosen(mask, threshold, number)].sort_values("mask", ignore_index=True, kind="stable"),
+        pruned=table[chosen_units(mask, threshold, number)].sort_values("mask", ignore_index=True, kind="stable"),
         curve=curve,
         units=found,
         original=frozen_copy(network),
     )
-
-
-class _Masks:
-    """Masks of a network's neurons, and one step after the other on them."""
-
-    def __init__(self, network, units: Units, samples: CleanSamples, settings, callback):
-        self.work = copy.deepcopy(network).train()  # train mode: in eval mode masks collapse
-        self.work.requires_grad_(False)
-        self.units, self.samples, self.settings, self.callback = units, samples, settings, callback
-        self.device = network_device(network)
-        self.mask = torch.ones(units.n, device=self.device, requires_grad=True)
-        self.solver = torch.optim.SGD([self.mask], lr=settings["lr"], momentum=settings["momentum"])
-
-    def learn(self, iterations, checkpoint, progress) -> list[dict]:
-        """Take steps up to `iterations`, from the checkpoint if there is one; return losses at every save."""
-        start, history = (0, []) if checkpoint is None else self._load(Path(checkpoint), iterations)
-        for i in tqdm(range(start, iterations), initial=start, total=iterations, disable=not progress, unit="step"):
-            losses = self.step(i)
-            if (i + 1) % SAVE_EVERY == 0 or i + 1 == iterations:
-                entry = dict(zip(("loss_clean", "loss_noise"), losses.tolist(), strict=True))
-                if not np.isfinite(list(entry.values())).all():
-                    raise SolveFailed(
-                        f"the loss of iteration {i + 1} is infinite or NaN: lower `eps` or `lr`.", Status.DIVERGED
-                    )
-                history.append({"iteration": i + 1, **entry, "mask_mean": float(self.mask.detach().mean())})
-                if checkpoint is not None:
-                    self._save(Path(checkpoint), i + 1, history)
-        return history
-
-    def step(self, i):
-        """Find the worst noise for one batch, and move the masks against it."""
-        s = self.settings
-        draws = generator(s["seed"], use="anp", iteration=i)
-        seed_default(self.device, integer(s["seed"], use="anp dropout", iteration=i))
-        rows = torch.from_numpy(draws.integers(len(self.samples), size=min(s["batch_size"], len(self.samples))))
-        X, y = fit_input(self.work, self.samples.X[rows].to(self.device)), self.samples.y[rows].to(self.device)
-        noise, bias_noise = self._worst_noise(X, y, draws)
-        clean = F.cross_entropy(self.units.outputs(self.work, X, self.mask), y)
-        noisy = F.cross_entropy(self.units.outputs(self.work, X, self.mask + noise, 1 + bias_noise), y)
-        self.solver.zero_grad(set_to_none=True)
-        (s["alpha"] * clean + (1 - s["alpha"]) * noisy).backward()
-        self.solver.step()
-        with torch.no_grad():
-            self.mask.clamp_(0, 1)
-        if self.callback is not None:
-            self.callback(i + 1, self.mask.detach().clone(), noise.clone(), bias_noise.clone())
-        return torch.stack([clean.detach(), noisy.detach()])
-
-    def _worst_noise(self, X, y, draws):
-        eps, steps = self.settings["eps"], self.settings["steps"]
-        start = draws.uniform(-eps, eps, (2, self.units.n)).astype(np.float32)
-        noise = torch.from_numpy(start).to(self.device)
-        mask = self.mask.detach()
-        for _ in range(steps if eps else 0):
-            noise.requires_grad_(True)
-            loss = F.cross_entropy(self.units.outputs(self.work, X, mask + noise[0], 1 + noise[1]), y)
-            (slope,) = torch.autograd.grad(loss, noise)
-            noise = noise.detach() + eps / steps * slope.sign()
-            if self.settings["project"]:
-                noise = noise.clamp(-eps, eps)
-        return noise.detach()
-
-    def _save(self, path, iteration, history):
-        state = {"iteration": iteration, "settings": self.settings, "history": history}
-        buffer = self.solver.state[self.mask].get("momentum_buffer")
-        tensors = {"mask": self.mask.detach(), "momentum": torch.zeros_like(self.mask) if buffer is None else buffer}
-        save_tensors(path, tensors, {"anp": json.dumps(state, allow_nan=False, sort_keys=True)})
-
-    def _load(self, path, iterations):
-        from safetensors import SafetensorError, safe_open
-
-        if not path.exists():
-            return 0, []
-        remedy = "Delete it to start again, or pass another `checkpoint`."
-        try:
-            with safe_open(path, framework="pt") as file:
-                state = json.loads((file.metadata() or {}).get("anp", "null"))
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-        except (SafetensorError, json.JSONDecodeError) as error:
-            raise InvalidInput(f"`checkpoint={str(path)!r}` is not readable ({error}). {remedy}") from None
-        if state is None:
-            raise InvalidInput(f"`checkpoint={str(path)!r}` holds no state of this defence. {remedy}")
-        wanted = json.loads(json.dumps(self.settings))
-        different = [k for k in wanted if wanted[k] != state["settings"].get(k)]
-        if different:
-            pairs = "; ".join(f"{k}: {state['settings'].get(k)!r} there, {wanted[k]!r} here" for k in different[:3])
-            raise InvalidInput(f"`checkpoint={str(path)!r}` was made with other settings ({pairs}). {remedy}")
-        if state["iteration"] > iterations:
-            raise InvalidInput(
-                f"`checkpoint={str(path)!r}` is at iteration {state['iteration']}, beyond `iterations={iterations}`."
-            )
-        with torch.no_grad():
-            self.mask.copy_(tensors["mask"])
-        if state["iteration"]:
-            self.solver.state[self.mask]["momentum_buffer"] = tensors["momentum"].to(self.device)
-        return state["iteration"], state["history"]
-
-
-def n_pruned_at(mask, threshold) -> int:
-    """Return how many masks a threshold cuts; 0 cuts none, though masks may be 0."""
-    return int((np.asarray(mask) <= threshold).sum()) if threshold > 0 else 0
-
-
-def pruned_copy(network, units: Units, mask, *, threshold=None, number=None) -> nn.Module:
-    """Return a copy of a network without the neurons of the smallest masks; cutting all is refused."""
-    _check_amount(threshold, number, len(mask))
-    chosen = _chosen(mask, threshold, number)
-    if chosen.all():
-        raise InvalidInput(
-            f"{f'`threshold={threshold:g}`' if number is None else f'`number={number}`'} prunes all {len(mask)} neurons. "
-            f"Lower it; the largest mask is {np.max(mask):.3g}."
-        )
-    module = frozen_copy(network)
-    units.prune(module, torch.from_numpy(chosen))
-    return module
-
-
-def _chosen(mask, threshold, number):
-    """Return which neurons are cut; equal masks go by their order."""
-    mask = np.asarray(mask)
-    if number is None:
-        return (mask <= threshold) if threshold > 0 else np.zeros(len(mask), dtype=bool)
-    chosen = np.zeros(len(mask), dtype=bool)
-    chosen[np.argsort(mask, kind="stable")[:number]] = True
-    return chosen
-
-
-def _check_amount(threshold, number, n):
-    if threshold is not None and number is not None:
-        raise InvalidInput("give either `threshold` (masks up to it are pruned) or `number` (of neurons), not both.")
-    if threshold is not None:
-        check_number(threshold, "threshold", low=0, high=1, hint="Masks lie in [0, 1]; 0 prunes nothing.")
-    if number is not None:
-        check_integer(number, "number", low=0, high=n, hint=f"The network has {n} neurons.")
-
-
-def _check_thresholds(thresholds):
-    values = np.atleast_1d(np.asarray(thresholds, dtype=float))
-    if values.ndim != 1 or not len(values) or not np.all((values >= 0) & (values <= 1)):
-        raise InvalidInput(f"`thresholds={thresholds!r}` is not a sequence of values in [0, 1].")
-    return np.unique(values).tolist()
-
-
-def _clean_curve(network, units, mask, samples, thresholds):
-    rows = []
-    for threshold in thresholds:
-        if n_pruned_at(mask, threshold) == len(mask):
-            continue
-        rate = accuracy(pruned_copy(network, units, mask, threshold=threshold), samples)
-        rows.append({"threshold": threshold, "n_pruned": n_pruned_at(mask, threshold), **curve_columns("acc", rate)})
-    return frame_of(rows)
-
-
-def _within(curve, before, tol):
-    """Return the last threshold before clean accuracy first falls by more than `tol`."""
-    lost = before - curve["acc"].to_numpy() > tol + 1e-12
-    first = int(np.argmax(lost)) if lost.any() else len(curve)
-    return float(curve["threshold"].iloc[first - 1]) if first else 0.0
-
-
-def _digest(samples: CleanSamples) -> str:
-    digest = hashlib.sha256(str(tuple(samples.X.shape)).encode())
-    for tensor in (samples.X, samples.y):
-        digest.update(np.ascontiguousarray(tensor.numpy()).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def alpha_sweep(network, clean_data, problem, *, alphas: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), **options):

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset as TorchDataset
 from learningcurves.checks import check_labels, check_number
 from learningcurves.data.problem import Dataset
 from learningcurves.data.split import stratified_order
-from learningcurves.defences.metrics import Rate, Scores, attack_scores
+from learningcurves.defences.metrics import Scores, attack_scores
+from learningcurves.defences.rates import Rate
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import NetworkData, as_samples, read_chunks
 from learningcurves.networks.runtime import network_dtype, private_random_state

@@ -15,7 +15,7 @@ from learningcurves.defences.base import check_network, clean_samples
 from learningcurves.defences.metrics import attack_scores
 from learningcurves.errors import InvalidInput
 from learningcurves.networks.batches import NetworkData, as_samples
-from learningcurves.networks.runtime import network_dtype
+from learningcurves.networks.runtime import network_device, network_dtype
 from learningcurves.networks.train import train
 from learningcurves.streams import generator
 
@@ -73,7 +73,7 @@ def relearn_curve(
     poisons = as_samples(problem.X_backdoor, "X of the backdoor", network_dtype(network))
     poisons = poisons.reshape(len(poisons), *samples.X.shape[1:])
     labels = torch.from_numpy(np.searchsorted(problem.classes, problem.y_backdoor).astype(np.int64))
-    options = {"batch_size": 64, "weight_decay": 5e-4, **training}
+    options = {"batch_size": 64, "weight_decay": 5e-4, "device": str(network_device(network)), **training}
     rows = []
     for seed in seeds:
         # the first seed takes the attack's own order, the others a permutation of it

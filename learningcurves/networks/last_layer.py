@@ -17,6 +17,7 @@ from learningcurves.errors import InvalidInput
 from learningcurves.learners.learners import Logistic, Softmax
 from learningcurves.networks.head_features import head_features
 from learningcurves.networks.losses import BCE, MSE, CrossEntropy, as_loss
+from learningcurves.networks.runtime import on_device
 from learningcurves.networks.torch_loss import TorchLoss
 from learningcurves.solvers.certificate import relative_gradient
 from learningcurves.solvers.losses import Loss, MultiLogistic, MultiSquared
@@ -117,6 +118,7 @@ def head_task(
     batch_size=256,
     standardize=True,
     test_loss=None,
+    device=None,
     threads=1,
 ) -> HeadTask:
     """Extract features, standardise them, and state the head's objective.
@@ -132,11 +134,13 @@ def head_task(
         lambda of (lambda/2)|W|^2 in standardised features; the bias is free.
     head : str, optional
         Name of the head (found by itself otherwise).
+    device : str or torch.device, optional
+        Where the features are computed, on a copy if the module is elsewhere. The solves are on the CPU, in float64.
     test_loss : Loss, optional
         Loss of the test samples, where it is not the training loss.
     """
     reg = check_reg(reg)
-    parts, facts = head_features(module, data, head, batch_size, threads)
+    parts, facts = head_features(on_device(module, device), data, head, batch_size, threads)
     mean, scale = _standardisation(parts["clean"].X, standardize, facts["bias"])
     arrays = {f"X_{p}": (np.asarray(f.X, dtype=np.float64) - mean) / scale for p, f in parts.items()}
     loss = loss if isinstance(loss, Loss) else as_loss(loss)

@@ -1,10 +1,12 @@
 """Settings of torch that are changed for a while and put back: threads, random state, training mode."""
 
+import copy
 from contextlib import contextmanager
 
 import torch
 
 from learningcurves.checks import check_integer
+from learningcurves.errors import InvalidInput
 
 
 @contextmanager
@@ -50,6 +52,24 @@ def evaluation_mode(module: torch.nn.Module):
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+def check_device(device) -> torch.device:
+    """Return a device that is there, or say that it is not."""
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InvalidInput(f'`device={device!r}` is no device of torch. Use "cpu" or "cuda".') from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput(f'`device={str(place)!r}` is not available here. Use device="cpu".')
+    return place
+
+
+def on_device(module: torch.nn.Module, device) -> torch.nn.Module:
+    """Return the module itself where it is on the device already (or None is asked for), else a copy that is."""
+    if device is None or check_device(device) == network_device(module):
+        return module
+    return copy.deepcopy(module).to(check_device(device))
 
 
 def network_dtype(module: torch.nn.Module) -> torch.dtype:

@@ -1,6 +1,7 @@
 """Slope, curve and influence of a network's last layer (what `lc.backdoor_slope(module, ...)` and its kin call)."""
 
-from dataclasses import dataclass
+import inspect
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from learningcurves.checks import check_beta, check_number, check_reg
 from learningcurves.curves.curve import DEFAULT_BETA, LearningCurves, assemble
 from learningcurves.curves.slope import Slope
 from learningcurves.curves.slope_error import smooth_slope
+from learningcurves.curves.verify import Verification
 from learningcurves.errors import InvalidInput, NotSupported, Status
 from learningcurves.networks.lanczos import smallest_eigenvalue
 from learningcurves.networks.last_layer import HeadTask, given_start, head_task
@@ -30,23 +32,28 @@ class HeadSlope(Slope):
     smallest_eigenvalue : float
         Smallest Ritz value of the Hessian by Lanczos, an upper bound of its smallest eigenvalue. Negative: `status`
         is INDEFINITE and `value` NaN.
+    refit : Verification or None
+        Prediction against refitting the head, where `verify=True` asked for it.
     """
 
     network: str = ""
     head: str = ""
     head_residual: float = float("nan")
     smallest_eigenvalue: float = float("nan")
+    refit: Verification | None = None
 
     def __repr__(self):
         return (
             super().__repr__() + f"\n  last layer {self.head!r} of {self.network}; given head's relative gradient "
             f"{self.head_residual:.1e}, smallest eigenvalue {self.smallest_eigenvalue:.2g}"
+            + (f"\n  {self.refit!r}" if self.refit else "")
         )
 
 
-def head_slope(module, problem, at=0.0, *, reg=1e-2, **options) -> HeadSlope:
+def head_slope(module, problem, at=0.0, *, reg=1e-2, verify=False, **options) -> HeadSlope:
     """Slope of the last layer; see `learningcurves.backdoor_slope`."""
     at = check_number(at, "at", low=0.0, high=1.0, hint="It is the weight of the backdoor samples.")
+    _known(head_task, options)
     task = head_task(module, problem, reg=reg, at=at, **options)
     system = share(task.objective, task.samples).system
     start = given_start(task)
@@ -57,7 +64,7 @@ def head_slope(module, problem, at=0.0, *, reg=1e-2, **options) -> HeadSlope:
         path.raise_if_failed()
     parts = smooth_slope(system, path.fit, task.problem)
     status = Status.INDEFINITE if curved else parts.status
-    return HeadSlope(
+    slope = HeadSlope(
         value=parts.value if status.ok else float("nan"),
         error_bound=parts.error_bound,
         status=status,
@@ -73,6 +80,7 @@ def head_slope(module, problem, at=0.0, *, reg=1e-2, **options) -> HeadSlope:
         head_residual=task.head_residual,
         smallest_eigenvalue=guard,
     )
+    return replace(slope, refit=slope.verify()) if verify and status.ok else slope
 
 
 def head_curve(module, problem, beta=None, *, reg=1e-2, **options):
@@ -81,6 +89,7 @@ def head_curve(module, problem, beta=None, *, reg=1e-2, **options):
     regs = [check_reg(r) for r in np.atleast_1d(np.asarray(reg, dtype=object))]
     if not regs:
         raise InvalidInput("`reg` is empty. Give at least one positive value.")
+    _known(head_task, options)
     task = head_task(module, problem, reg=regs[0], **options)
     shared = share(task.objective, task.samples, len(regs))
     asked = np.union1d(beta, [0.0, 1.0])
@@ -94,20 +103,45 @@ def head_curve(module, problem, beta=None, *, reg=1e-2, **options):
 
 
 def _learner(task: HeadTask, reg):
-    from dataclasses import replace
-
     from sklearn.base import clone
 
     learner: Any = task.learner
     return clone(learner).set_params(reg=reg) if hasattr(learner, "set_params") else replace(learner, reg=reg)
 
 
-def module_slope(module, problem, at=0.0, *, parameters="last_layer", **options):
-    """Slope of a torch module: of its last layer, or of chosen parameters or the whole network."""
+def _known(function, options):
+    """Refuse an option that `function` does not have, by its name."""
+    known = [n for n, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise InvalidInput(
+                f"`{name}` is no option here. For these parameters of a module there are: {', '.join(known)}."
+            )
+
+
+def module_task(module, problem, at=0.0, *, parameters="last_layer", **options) -> HeadTask:
+    """State a module's last layer as a convex problem; see `head_task`."""
+    if parameters != "last_layer":
+        raise NotSupported(
+            f"`parameters={parameters!r}`: pairwise influence is that of the last layer. For other parameters there is "
+            "`backdoor_slope`."
+        )
+    _known(head_task, options)
+    return head_task(module, problem, at=at, **options)
+
+
+def module_slope(module, problem, at=0.0, *, parameters="last_layer", refine=False, **options):
+    """Slope of a torch module: of its last layer (always solved anew), of chosen parameters or the whole network."""
     if parameters == "last_layer":
         return head_slope(module, problem, at, **options)
     from learningcurves.networks.whole import network_slope
 
+    if refine:
+        raise NotSupported(
+            "`refine=True` solves the last layer anew, which its slope always does; other parameters are taken as given. "
+            "Train on, and see how far it matters with `verify=True`."
+        )
+    _known(network_slope, options)
     return network_slope(module, problem, at, parameters=parameters, **options)
 
 

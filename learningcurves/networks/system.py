@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.func import functional_call, grad, jvp, vjp
 
-from learningcurves.errors import InvalidInput
+from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import fit_input
 from learningcurves.networks.runtime import private_random_state
 
@@ -33,6 +33,10 @@ class NetworkSystem:
     def outputs(self, chosen, X):
         """Network outputs for chosen parameters."""
         out = functional_call(self.module, {**self.fixed, **chosen}, (fit_input(self.module, X),))
+        if not torch.is_tensor(out):
+            raise NotSupported(
+                f"the module returns a {type(out).__name__}; wrap it so that it returns its outputs alone."
+            )
         return out.reshape(len(X), -1) if out.ndim == 1 else out
 
     def chunks(self, X, y, weight):

@@ -21,6 +21,7 @@ from learningcurves.networks.checkpoint import load_checkpoint, save_checkpoint
 from learningcurves.networks.loop import EpochLoop, as_schedule, make_optimizer
 from learningcurves.networks.losses import as_loss
 from learningcurves.networks.runtime import (
+    check_device,
     evaluation_mode,
     network_dtype,
     private_random_state,
@@ -260,9 +261,7 @@ def _measure(measure, module):
 
 
 def _check_device(device, amp):
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InvalidInput(f'`device={str(device)!r}` is not available here. Use device="cpu".')
+    device = check_device(device)
     if amp and device.type != "cuda":
         raise InvalidInput("`amp=True` needs a CUDA device; on the CPU train in full precision (amp=False).")
     if amp and not torch.cuda.is_bf16_supported():

@@ -14,7 +14,7 @@ from learningcurves.errors import InvalidInput, NotSupported, Status
 from learningcurves.networks.batches import as_network_data
 from learningcurves.networks.losses import as_loss
 from learningcurves.networks.refit import STATIONARY, refit
-from learningcurves.networks.runtime import network_device, torch_threads
+from learningcurves.networks.runtime import check_device, network_device, torch_threads
 from learningcurves.networks.system import NetworkSystem, check_deterministic, relative_gradient
 from learningcurves.solvers.certificate import Certificate
 
@@ -56,8 +56,15 @@ class NetworkSlope(Slope):
         return refit(self, self._system, step, iterations)
 
     def __repr__(self):
+        words = (
+            super()
+            .__repr__()
+            .replace(
+                Status.NOT_OPTIMAL.value, "the given weights are not stationary: train on, or compare with `verify()`"
+            )
+        )
         lines = [
-            super().__repr__(),
+            words,
             f"  {self.matrix} of {len(self.parameters)} parameter tensors, damping {self.damping:g}: relative gradient "
             f"{self.gradient_norm:.1e}, smallest Ritz value {self.smallest_ritz:.2g}, {self.n_products} products",
         ]
@@ -117,7 +124,7 @@ def network_slope(
     data, loss = as_network_data(problem, dtype=torch.float64), as_loss(loss)
     if data.X_triggered is None:
         raise InvalidInput("`problem` lacks the triggered part.")
-    device = network_device(module) if device is None else torch.device(device)
+    device = network_device(module) if device is None else check_device(device)
     with torch_threads(threads):
         system = NetworkSystem(
             module, data, loss, names, reg, batch_size=batch_size, matrix=matrix, damping=damping, device=device
@@ -157,6 +164,13 @@ def _names(module, parameters):
             raise InvalidInput("`parameters='all'`: every parameter is frozen. Name the ones to move.")
         return trained
     names = list(parameters)
+    twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
+    if twice is not None:
+        raise InvalidInput(f"`parameters` names {twice!r} twice.")
+    for name, tensor in module.named_parameters(remove_duplicate=False):
+        if name in names and name not in known:
+            own = next(n for n, p in module.named_parameters() if p is tensor)
+            raise InvalidInput(f"`parameters`: {name!r} is tied to {own!r}, one tensor in two places. Name {own!r}.")
     unknown = [n for n in names if n not in known]
     if unknown or not names:
         what = f"the unknown name {unknown[0]!r}" if unknown else "no name"

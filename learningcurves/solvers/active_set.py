@@ -13,6 +13,7 @@ from learningcurves.solvers.dual import (
     UPPER,
     DualSolution,
     intercept_interval,
+    is_solved,
     kkt_violation,
     middle,
 )
@@ -21,7 +22,6 @@ from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.margin_factor import EPS
 from learningcurves.solvers.primal_active_set import primal_active_set
 
-ACCEPTED = 1e-9  # residual above which a solution counts as failed
 PATIENCE = 6  # exchanges in a row that may fail to lower the number of misplaced samples
 
 
@@ -48,15 +48,16 @@ def solve_at(kernel: KernelRows, y, upper, *, free_intercept, start=None, tol=1e
     Returns
     -------
     DualSolution
-        Status MAX_STEPS where the residual is above 1e-9 (relative to rounding), INDEFINITE where K has a negative
-        direction.
+        Status MAX_STEPS where the residual is above 1e-9 (above 1e-6 where rounding of f explains it), INDEFINITE
+        where K has a negative direction.
     """
     state = start_state(kernel, np.asarray(y, dtype=float), upper, free_intercept, start)
     status = find_sets(state, upper)
     return finish(state, upper, status, tol=tol)
 
 
-def start_state(kernel, y, upper, free_intercept, start):
+def start_state(kernel, y, upper, free_intercept, start) -> DualState:
+    """Return a state at a neighbouring solution, at given sets, or at libsvm's guess (`start=None`)."""
     if isinstance(start, DualSolution):
         same = free_intercept or start.b == 0.0
         state = DualState(kernel, y, free_intercept, start.v, start.f - start.b if same else None)
@@ -167,7 +168,7 @@ def finish(state: DualState, upper, status, *, tol=1e-12, fresh=False) -> DualSo
     if status.ok and not state.kernel.is_definite(state.free):
         status = Status.INDEFINITE
     if status is not Status.INDEFINITE:  # judged by what was found, not by how
-        status = Status.OK if best <= max(ACCEPTED, 10 * state.slack()) else Status.MAX_STEPS
+        status = Status.OK if is_solved(best, 10 * state.slack()) else Status.MAX_STEPS
     sets = idle_sides(state.sets, state.y * f, upper)
     if interval[0] == interval[1] and state.free:
         interval = _widened(state.y, g, b, v, upper, sets)

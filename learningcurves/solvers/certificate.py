@@ -7,6 +7,7 @@ import numpy as np
 from learningcurves.solvers.smooth import SmoothSystem
 
 EPS = np.finfo(np.float64).eps
+BALANCED = 1e-6  # a gradient at 0 smaller than this share of its terms is taken for rounding
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,12 @@ def smooth_certificates(system: SmoothSystem, theta, scores, gradient, weights, 
 
 
 def gradient_scale(system: SmoothSystem, weights):
-    """|gradient of the data term at theta = 0| for every column, shape (B,)."""
+    """|gradient of the data term at theta = 0| for every column, shape (B,), at least `BALANCED` of its terms' sizes."""
     zero = np.zeros((len(system.y), weights.shape[1], system.n_outputs))
-    start = system._transposed_times(weights[:, :, None] * system.loss.gradient(zero, system.y))
-    return np.sqrt(np.einsum("pbk,pbk->b", start, start))
+    slopes = weights[:, :, None] * system.loss.gradient(zero, system.y)
+    start = system._transposed_times(slopes)
+    terms = np.einsum("n,nb->b", np.sqrt(system.row_norms**2 + system.has_intercept), np.abs(slopes).sum(axis=-1))
+    return np.maximum(np.sqrt(np.einsum("pbk,pbk->b", start, start)), BALANCED * terms)
 
 
 def gradient_scale_at(system: SmoothSystem, beta):
@@ -73,10 +76,12 @@ def gradient_scale_at(system: SmoothSystem, beta):
         parts = system.samples.weight[:, None] * np.stack([~system.samples.is_backdoor, system.samples.is_backdoor], 1)
         zero = np.zeros((len(system.y), 1, system.n_outputs))
         slopes = parts[:, :, None] * system.loss.gradient(zero, system.y)
-        system._kept["origin"] = system._transposed_times(slopes)
-    clean, backdoor = system._kept["origin"][:, :1], system._kept["origin"][:, 1:]
-    start = clean + beta[None, :, None] * backdoor
-    return np.sqrt(np.einsum("pbk,pbk->b", start, start))
+        norms = np.sqrt(system.row_norms**2 + system.has_intercept)
+        system._kept["origin"] = system._transposed_times(slopes), norms @ np.abs(slopes).sum(axis=-1)
+    start, terms = system._kept["origin"]
+    start = start[:, :1] + beta[None, :, None] * start[:, 1:]
+    size = np.sqrt(np.einsum("pbk,pbk->b", start, start))
+    return np.maximum(size, BALANCED * (terms[0] + np.abs(beta) * terms[1]))
 
 
 def relative_gradient(system, theta, gradient, weights, scale=None):

@@ -19,6 +19,19 @@ class Deferred:
         instance.__dict__[self.name] = value
 
 
+def deferred(*names):
+    """Class decorator: make these fields of a dataclass `Deferred`."""
+
+    def install(cls):
+        for name in names:
+            descriptor = Deferred()
+            descriptor.__set_name__(cls, name)
+            setattr(cls, name, descriptor)
+        return cls
+
+    return install
+
+
 class Resolving:
     """Base of results with deferred fields: copies that keep them deferred, pickles that hold values."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from learningcurves.errors import Status
 
 LOWER, MARGIN, UPPER = 0, 1, 2
+ACCEPTED, EXCUSED = 1e-9, 1e-6  # residuals that count as solved: any, and those that rounding of the scores explains
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,11 @@ def kkt_violation(y, upper, v, f, *, free_intercept) -> float:
     box = np.maximum(-alpha, alpha - upper) / size
     balance = abs(float(v.sum())) / max(float(np.abs(v).sum()), 1e-300) if free_intercept else 0.0
     return float(max(low.max(initial=0.0), high.max(initial=0.0), box.max(initial=0.0), balance))
+
+
+def is_solved(residual, rounding) -> bool:
+    """Whether a residual counts as that of a solution, when scores are known up to `rounding`."""
+    return bool(residual <= max(ACCEPTED, min(rounding, EXCUSED)))
 
 
 def intercept_interval(y, g, sets, live) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from learningcurves.solvers.smooth import SmoothSystem
 
 TOLERANCE = 1e-14  # smallest relative gradient aimed at: at weak regularisation 1e-12 leaves 1e-4 of a slope
 ENOUGH = 1e-12  # largest relative gradient aimed at; below it a step without progress ends the search
-DISTANCE = 1e-11  # |w - w*| / |w| that is enough, by the certificate |w - w*| <= |grad J| / reg
+DISTANCE = 1e-12  # |w - w*| / |w| that is enough, by the certificate |w - w*| <= |grad J| / reg
 ACCEPTED = 1e-9  # relative gradient above which a fit counts as failed
 RUNAWAY = 1e12  # parameters of a loss without a lower bound
 SLOW = 2.5  # conjugate-gradient steps a decimal digit after which a fresh preconditioner is cheaper than a stale one

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from learningcurves.errors import SolveFailed, Status
 from learningcurves.solvers.certificate import Certificate, smooth_certificates
-from learningcurves.solvers.deferred import Deferred, Once, Resolving
+from learningcurves.solvers.deferred import Once, Resolving, deferred
 from learningcurves.solvers.newton import ACCEPTED, SmoothFit, path_derivative
 from learningcurves.solvers.objective import Objective, Samples
 from learningcurves.solvers.ridge import RidgeFamily, ridge_path
@@ -16,6 +16,7 @@ from learningcurves.solvers.smooth import SmoothSystem
 from learningcurves.solvers.smooth_path import smooth_path
 
 
+@deferred("d_coef", "d_intercept", "derivative_status", "derivative_residual")
 @dataclass(frozen=True, eq=False)
 class WeightPath(Resolving):
     """w*(beta), its derivative in beta, and the evidence, at every requested beta.
@@ -50,13 +51,13 @@ class WeightPath(Resolving):
     coef: Any
     dual_coef: Any
     intercept: np.ndarray
-    d_coef: Any = Deferred()  # pyright: ignore[reportAssignmentType]
+    d_coef: Any
     d_dual: Any
-    d_intercept: Any = Deferred()
+    d_intercept: Any
     certificates: tuple[Certificate, ...]
     status: tuple[Status, ...]
-    derivative_status: Any = Deferred()
-    derivative_residual: Any = Deferred()
+    derivative_status: Any
+    derivative_residual: Any
     breakpoint: np.ndarray
     system: Any = None
     fit: Any = None

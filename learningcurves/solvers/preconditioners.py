@@ -73,12 +73,13 @@ class Coarse:
         self.basis, rows = _directions(system)
         second = np.maximum(weights, 0.0) * np.maximum(system.loss.second(scores, system.y)[..., 0], 0.0)
         scaled = rows * np.sqrt(second[:, :1]).astype(rows.dtype)
-        H = sla.blas.ssyrk(1.0, scaled.T, lower=1)
+        H = scaled.T @ scaled
         penalty = np.full(len(H), system.objective.reg, dtype=H.dtype)
         if system.has_intercept:
             penalty[-1] = max(system.penalty[-1, 0, 0], 1e-6 * H[-1, -1])
         H[np.diag_indices_from(H)] += penalty
-        inverse = _inverted(sla.cholesky(H, lower=True, overwrite_a=True, check_finite=False))
+        inverse = np.linalg.inv(H)
+        inverse = 0.5 * (inverse + inverse.T)
         self.rest = np.float32(1.0 / system.objective.reg)
         inverse[np.diag_indices_from(inverse)] -= self.rest
         self.inner = inverse

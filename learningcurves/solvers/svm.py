@@ -190,7 +190,7 @@ def _assemble(objective, samples, beta, shared, solutions, moves, certificates) 
     if coef is not None:
         coef, d_coef = coef[:, :, None], d_coef[:, :, None]
         if objective.intercept == 0:  # no margin vectors and balanced pushes: b stays where it is
-            db = np.where([np.any(s.free) for s in solutions] | np.isnan(db), db, 0.0)
+            db = np.where([np.any(s.free) or s.intercept_is_unique for s in solutions] | np.isnan(db), db, 0.0)
     status = tuple(s.status for s in solutions)
     return HingePath(
         objective=objective,

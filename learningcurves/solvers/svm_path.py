@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 
 from learningcurves.errors import Status
-from learningcurves.solvers.dual import LOWER, MARGIN, UPPER, DualSolution, intercept_interval, kkt_violation, middle
+from learningcurves.solvers.dual import (
+    LOWER,
+    MARGIN,
+    UPPER,
+    DualSolution,
+    intercept_interval,
+    is_solved,
+    kkt_violation,
+    middle,
+)
 from learningcurves.solvers.svm_direction import Direction, direction_scale, no_direction
 from learningcurves.solvers.svm_events import Tracer
 
@@ -62,8 +71,8 @@ class SVMPath:
 
     @property
     def status(self) -> Status:
-        """OK where the residual is below 1e-9 (or explained by rounding); else MAX_STEPS: see `residuals`."""
-        return Status.OK if self.residual <= max(10 * RESIDUAL, self.rounding) else Status.MAX_STEPS
+        """OK where the residual is below 1e-9 (1e-6 if rounding explains it); else MAX_STEPS: see `residuals`."""
+        return Status.OK if is_solved(self.residual, self.rounding) else Status.MAX_STEPS
 
     @property
     def intercept_is_unique(self) -> bool:

@@ -9,6 +9,8 @@ Between two events v, b and f are linear in beta. With q the speed of the bounde
 (docs/theory.md, section 5).
 """
 
+from typing import Any
+
 import numpy as np
 
 from learningcurves.errors import Status
@@ -31,6 +33,11 @@ class PathPoint:
     free_intercept : bool
     beta : float
     """
+
+    f: Any  # scores of the training samples, and their derivative in beta
+    df: Any
+    b: Any
+    db: Any
 
     def __init__(self, kernel: KernelRows, y, rate, solution: DualSolution, *, free_intercept: bool, beta=0.0):
         self.kernel, self.y, self.rate, self.free = kernel, y, rate, free_intercept

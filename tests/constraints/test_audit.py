@@ -1,5 +1,9 @@
 """The audit: exact counts, free outputs, redundant lines, violation rates, against enumeration."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from constraint_cases import PUBLISHED, SETS, as_text, every_label, formulas, published
@@ -100,3 +104,14 @@ def test_real_labels_violate_the_published_rules(celeba_labels):
     assert focused.satisfied == pytest.approx(0.966, abs=5e-4)
     worst = base.to_frame().sort_values("n_violated").iloc[-1]
     assert worst["text"] == "X0.39 >> X0.2" and worst["violated"] == pytest.approx(0.298, abs=5e-4)
+
+
+def test_the_page_says_what_the_script_finds(celeba_labels, tmp_path):
+    folder, root = published("base").parent, Path(__file__).resolve().parents[2]
+    page = tmp_path / "page.md"
+    page.write_text(before := (root / "docs" / "semantic-loss.md").read_text())
+    command = [sys.executable, root / "analyses" / "19_constraints.py", "--rules", folder]
+    subprocess.run([*command, "--tables", tmp_path, "--page", page], check=True, timeout=120, capture_output=True)
+    assert page.read_text() == before
+    for name in ("constraints.csv", "constraint_windows.csv"):
+        assert (tmp_path / name).read_text() == (root / "analyses" / "tables" / name).read_text()

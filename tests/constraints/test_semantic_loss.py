@@ -183,6 +183,31 @@ def test_half_precision_is_computed_in_single(dtype=torch.bfloat16):
     torch.testing.assert_close(value, SemanticLoss("X0 >> ~X1\nX2 | X3")(z.detach().float()))
 
 
+def test_automatic_mixed_precision_leaves_the_loss_alone():
+    loss, z, v = SemanticLoss(SETS["tree"]), logits(dtype=torch.float32), logits(seed=1, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(z), loss.marginals(z), loss.hessian_product(z, v)
+        coarse = loss(torch.nn.Linear(3, N)(torch.ones(2, 3)))
+    for value, other in zip(found, (loss(z), loss.marginals(z), loss.hessian_product(z, v)), strict=True):
+        torch.testing.assert_close(value, other, rtol=0, atol=0)
+    assert coarse.dtype == torch.float32
+    coarse.backward()
+
+
+def test_dense_matrices_and_small_blocks_give_the_same(monkeypatch):
+    z, v = logits(batch=10), logits(batch=10, seed=1)
+    loss = SemanticLoss(SETS["tree"])
+    expected = loss.log_probability(z), loss.marginals(z), loss.hessian_product(z, v)
+    monkeypatch.setattr("learningcurves.constraints.layers.SPARSE_DEVICES", ())
+    monkeypatch.setattr("learningcurves.constraints.layers.BLOCK", 1)
+    monkeypatch.setattr("learningcurves.constraints.layers.LEAST_BLOCK", 3)
+    loss = SemanticLoss(SETS["tree"])
+    for found, other in zip(
+        (loss.log_probability(z), loss.marginals(z), loss.hessian_product(z, v)), expected, strict=True
+    ):
+        torch.testing.assert_close(found, other, rtol=0, atol=1e-14)
+
+
 # --- reductions
 
 
@@ -214,6 +239,14 @@ def test_legacy_windows_are_the_published_arithmetic_to_the_bit(batch):
         whole = [r for r in range(n) if 64 * r % n == 0]
         assert [64 * r // n for r in whole] == [0, 8, 16, 24, 32, 40, 48, 56]  # the only samples that are read as meant
         assert (z.numel() - n * n) / z.numel() == 0.375
+
+
+def test_the_log_of_the_mean_weights_samples_by_how_well_they_obey():
+    loss, z = SemanticLoss("X0 >> ~X1", "log_mean"), torch.tensor([[-9.0, 1.0], [20.0, 20.0]], dtype=torch.float64)
+    weight = torch.softmax(loss.log_probability(z), 0)  # docs/semantic-loss.md, (S3)
+    gradient = torch.func.grad(loss)(z)
+    torch.testing.assert_close(gradient, weight[:, None] * (torch.sigmoid(z) - loss.marginals(z)), rtol=0, atol=1e-15)
+    assert gradient[1].norm() < 1e-8 < 0.1 < torch.func.grad(SemanticLoss("X0 >> ~X1"))(z)[1].norm()
 
 
 def test_legacy_windows_carry_gradients_to_the_entries_they_read():

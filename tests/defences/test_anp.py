@@ -12,7 +12,8 @@ from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 
 import learningcurves as lc  # noqa: E402
-from learningcurves.defences.anp import alpha_sweep, n_pruned_at, pruned_copy  # noqa: E402
+from learningcurves.defences.anp import alpha_sweep  # noqa: E402
+from learningcurves.defences.pruning import n_pruned_at, pruned_copy  # noqa: E402
 from learningcurves.defences.units import find_units  # noqa: E402
 from learningcurves.errors import LearningCurvesError, SolveFailed  # noqa: E402
 

@@ -9,16 +9,14 @@ from scipy.stats import binomtest
 from learningcurves.data.builtin import make_synthetic
 from learningcurves.data.problem import BackdoorProblem
 from learningcurves.defences.metrics import (
-    Rate,
     Scores,
     attack_scores,
     defence_scores,
-    paired_difference,
     rating,
     semantic_scores,
     target_rate,
-    wilson,
 )
+from learningcurves.defences.rates import Rate, paired_difference, wilson
 from learningcurves.errors import InvalidInput, LearningCurvesError
 from learningcurves.poisoning.backdoor import poison
 from learningcurves.poisoning.patches import SolidPatch

@@ -409,3 +409,41 @@ def test_heads_that_do_not_fit_are_refused(body, problem):
         lc.backdoor_slope(body, parts)
     with pytest.raises(NotSupported, match="only the last layer has an exact curve"):
         lc.learning_curve(body, problem, parameters="all")
+
+
+def test_verify_comes_with_the_slope(body, problem):
+    slope = lc.backdoor_slope(body, problem, reg=REG, verify=True)
+    assert slope.refit.predicted == slope.value and slope.refit.relative_difference < 1e-6
+    assert "Verification" in repr(slope) and lc.backdoor_slope(body, problem, reg=REG).refit is None
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "error", "message"),
+    [
+        (lc.backdoor_slope, {"colour": 3}, InvalidInput, "`colour` is no option here"),
+        (lc.backdoor_slope, {"damping": 1.0}, InvalidInput, "`damping` is no option here"),
+        (lc.backdoor_slope, {"parameters": "all", "head": "head"}, InvalidInput, "`head` is no option here"),
+        (lc.backdoor_slope, {"parameters": "all", "refine": True}, NotSupported, "`refine=True`"),
+        (lc.backdoor_slope, {"device": "nowhere"}, InvalidInput, "`device='nowhere'`"),
+        (lc.learning_curve, {"colour": 3}, InvalidInput, "`colour` is no option here"),
+        (lc.learning_curve, {"parameters": "all"}, NotSupported, "only the last layer"),
+        (lc.pairwise_influence, {"colour": 3}, InvalidInput, "`colour` is no option here"),
+        (lc.pairwise_influence, {"parameters": "all"}, NotSupported, "that of the last layer"),
+    ],
+)
+def test_options_that_do_not_belong_are_named(body, problem, call, options, error, message):
+    with pytest.raises(error, match=message.replace("(", r"\(")):
+        call(body, problem, **options)
+
+
+def test_a_device_that_is_there(body, problem):
+    """The same module on the CPU; without CUDA asking for it is refused, with it the answer is the same to 1e-6."""
+    expected = lc.backdoor_slope(body, problem, reg=REG).value
+    assert lc.backdoor_slope(body, problem, reg=REG, device="cpu").value == expected
+    if torch.cuda.is_available():
+        assert lc.backdoor_slope(body, problem, reg=REG, device="cuda").value == pytest.approx(expected, rel=1e-6)
+        assert next(body.parameters()).device.type == "cpu"
+    else:
+        for parameters in ("last_layer", "all"):
+            with pytest.raises(InvalidInput, match="not available here"):
+                lc.backdoor_slope(body, problem, parameters=parameters, device="cuda")

@@ -236,6 +236,8 @@ def test_frozen_and_tied_parameters(three, minimum):
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         module = Tied().double()
+    with pytest.raises(InvalidInput, match="'two.weight' is tied to 'one.weight'"):
+        lc.backdoor_slope(module, three, parameters=["two.weight"])
     module, start = minimise(module, three, 0.0)
     slope = lc.backdoor_slope(module, three, parameters="all", reg=REG, rtol=1e-10, max_steps=500)
     assert "two.weight" not in slope.parameters and slope.status is Status.OK
@@ -272,11 +274,21 @@ def test_modules_that_change_are_refused(three, kind, message):
         lc.backdoor_slope(module, three, parameters="all")
 
 
+def test_modules_with_several_outputs_are_refused(three):
+    class Pair(Tanh):
+        def forward(self, x):
+            return super().forward(x), 0
+
+    with torch.random.fork_rng(devices=[]), pytest.raises(NotSupported, match="returns a tuple"):
+        lc.backdoor_slope(Pair(), three, parameters="all")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"parameters": ["head.weight", "nose"]}, InvalidInput, "unknown name 'nose'"),
         ({"parameters": []}, InvalidInput, "no name"),
+        ({"parameters": ["head.bias", "head.bias"]}, InvalidInput, "names 'head.bias' twice"),
         ({"parameters": "first"}, NotSupported, "`parameters='first'`"),
         ({"parameters": "all", "matrix": "fisher"}, InvalidInput, "matrix"),
         ({"parameters": "all", "damping": -1}, InvalidInput, "damping"),

@@ -284,6 +284,17 @@ def test_map_holds_medians_crosses_and_the_region(map_frame):
     np.testing.assert_allclose(display.ax_[0].get_xlim(), [10**-3.5, 10**0.5])
 
 
+def test_a_map_in_given_axes_can_leave_its_colorbar_to_the_figure(map_frame):
+    figure = Figure()
+    axes = figure.subplots(1, 2)
+    shown = [
+        MapDisplay.from_frame(map_frame, values="bk", ax=ax, legend=False, colorbar=bar)
+        for ax, bar in zip(axes, (True, False), strict=True)
+    ]
+    assert list(shown[0].colorbars_) == ["bk"] and shown[1].colorbars_ == {}
+    assert len(figure.axes) == 3 and shown[1].figure_ is figure
+
+
 def test_outline_runs_along_the_cells():
     one = outline(np.array([[True]]), np.array([0.0, 1.0]), np.array([0.0, 2.0]))
     assert sorted(one) == [[(0, 0), (0, 2)], [(0, 0), (1, 0)], [(0, 2), (1, 2)], [(1, 0), (1, 2)]]

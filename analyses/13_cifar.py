@@ -36,12 +36,12 @@ def measure(cell):
     source = attacks.images(data, seed)
     n, in_class = len(source.y_train), int((source.y_train == attacks.TARGET).sum())
     if attack == "clean-label PGD":
-        clean = attacks.clean_network(data, seed)
+        clean = attacks.clean_network(data, seed).to(attacks.device())
         perturb = lc.PGD(EPS, STEPS, seed=seed, early_stop=True).on(clean)
         problem = attacks.problem_of(data, attack, min(int(SHARE * n), in_class - 1), seed, perturb=perturb)
     else:
         problem = attacks.problem_of(data, attack, int(SHARE * (n - in_class)), seed)
-    module = attacks.trained(data, seed, problem, f"{attack.replace(' ', '-')}_share={SHARE}")
+    module = attacks.trained(data, seed, problem, f"{attack.replace(' ', '-')}_share={SHARE}").to(attacks.device())
     rows = slice(0, N_CLEAN)
     clean_data = (problem.X_clean[rows].reshape(-1, *problem.image_shape), problem.y_clean[rows])
     options = {"iterations": ITERATIONS.get(data, 2000), "seed": seed, "progress": False}
@@ -84,7 +84,7 @@ def finding(summary):
 
 
 if __name__ == "__main__":
-    options = attacks.arguments(QUESTION, "12", data=("cifar10",))
+    options = attacks.arguments(QUESTION, "13", data=("cifar10",))
     table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
     summary = by_attack(table)
     study.write_table(table, options.tables, "cifar_networks", digits=4)

@@ -21,7 +21,7 @@ BETA = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 RELEARN = (0, 1, 2, 5, 10, 20, 50)
 N_CLEAN = 500  # clean samples that the defender has
 DEFENCES = ("none", "finetune", "fineprune", "anp", "never attacked")
-COUNTS = {"digits": 40, "mnist": 320, "cifar10": 250, "cifar10-ten": 450, "cifar10-full": 800}
+COUNTS = {"digits": 40, "mnist-small": 160, "mnist": 320, "cifar10": 250, "cifar10-ten": 450, "cifar10-full": 800}
 ATTACKS = ("badnets", "blend", "sinusoid")
 ITERATIONS = {
     "digits": 200,
@@ -49,7 +49,8 @@ def cells_of(data_sets):
 def attacked(data, attack, seed):
     problem = attacks.problem_of(data, attack, COUNTS[data], seed)
     module = attacks.backdoored(data, attack, COUNTS[data], seed, problem)
-    module = module.to(memory_format=torch.contiguous_format)  # faster for the masks of a small network
+    # contiguous is faster for the masks of a small network
+    module = module.to(attacks.device(), memory_format=torch.contiguous_format)
     rows = slice(0, min(N_CLEAN, problem.n_clean))
     return problem, module, (problem.X_clean[rows].reshape(-1, *problem.image_shape), problem.y_clean[rows])
 
@@ -60,7 +61,7 @@ def defended(data, attack, seed, defence):
     if defence == "none":
         return module, {}
     if defence == "never attacked":
-        return attacks.clean_network(data, seed), {}
+        return attacks.clean_network(data, seed).to(attacks.device()), {}
     if defence == "anp":
         state = Path(os.environ[attacks.FOLDER]) / f"{data}_{attack}_{COUNTS[data]}_seed={seed}.anp"
         result = lc.defend_anp(
@@ -228,7 +229,7 @@ def draw_anp(table, alphas, data):
 
 # %% Run, tables, figures, finding
 if __name__ == "__main__":
-    options = attacks.arguments(QUESTION, "11")
+    options = attacks.arguments(QUESTION, "12")
     table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
     summary = by_defence(table)
     study.write_table(table, options.tables, "defences_networks", digits=4)

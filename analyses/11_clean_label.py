@@ -119,7 +119,7 @@ def draw(summary):
 
 # %% Run, tables, figure, finding
 if __name__ == "__main__":
-    options = attacks.arguments(QUESTION, "10")
+    options = attacks.arguments(QUESTION, "11")
     table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
     summary = by_eps(table)
     study.write_table(table, options.tables, "clean_label_networks", digits=4)

@@ -1,0 +1,75 @@
+"""Which neurons a threshold or a number cuts, the network without them, and the choice by clean accuracy."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from learningcurves.checks import check_integer, check_number
+from learningcurves.defences.base import accuracy, curve_columns, frame_of, frozen_copy
+from learningcurves.defences.units import Units
+from learningcurves.errors import InvalidInput
+
+
+def n_pruned_at(mask, threshold) -> int:
+    """Return how many masks a threshold cuts; 0 cuts none, though masks may be 0."""
+    return int((np.asarray(mask) <= threshold).sum()) if threshold > 0 else 0
+
+
+def pruned_copy(network, units: Units, mask, *, threshold=None, number=None) -> nn.Module:
+    """Return a copy of a network without the neurons of the smallest masks; cutting all is refused."""
+    check_amount(threshold, number, len(mask))
+    chosen = chosen_units(mask, threshold, number)
+    if chosen.all():
+        raise InvalidInput(
+            f"{f'`threshold={threshold:g}`' if number is None else f'`number={number}`'} prunes all {len(mask)} neurons. "
+            f"Lower it; the largest mask is {np.max(mask):.3g}."
+        )
+    module = frozen_copy(network)
+    units.prune(module, torch.from_numpy(chosen))
+    return module
+
+
+def chosen_units(mask, threshold, number):
+    """Return which neurons are cut; equal masks go by their order."""
+    mask = np.asarray(mask)
+    if number is None:
+        return (mask <= threshold) if threshold > 0 else np.zeros(len(mask), dtype=bool)
+    chosen = np.zeros(len(mask), dtype=bool)
+    chosen[np.argsort(mask, kind="stable")[:number]] = True
+    return chosen
+
+
+def check_amount(threshold, number, n):
+    """Refuse a threshold outside [0, 1], a number beyond `n`, or both at once."""
+    if threshold is not None and number is not None:
+        raise InvalidInput("give either `threshold` (masks up to it are pruned) or `number` (of neurons), not both.")
+    if threshold is not None:
+        check_number(threshold, "threshold", low=0, high=1, hint="Masks lie in [0, 1]; 0 prunes nothing.")
+    if number is not None:
+        check_integer(number, "number", low=0, high=n, hint=f"The network has {n} neurons.")
+
+
+def check_thresholds(thresholds):
+    """Return thresholds as an increasing list in [0, 1]."""
+    values = np.atleast_1d(np.asarray(thresholds, dtype=float))
+    if values.ndim != 1 or not len(values) or not np.all((values >= 0) & (values <= 1)):
+        raise InvalidInput(f"`thresholds={thresholds!r}` is not a sequence of values in [0, 1].")
+    return np.unique(values).tolist()
+
+
+def clean_curve(network, units, mask, samples, thresholds):
+    """Return clean accuracy with its interval over thresholds, as a table; those that would cut all are left out."""
+    rows = []
+    for threshold in thresholds:
+        if n_pruned_at(mask, threshold) == len(mask):
+            continue
+        rate = accuracy(pruned_copy(network, units, mask, threshold=threshold), samples)
+        rows.append({"threshold": threshold, "n_pruned": n_pruned_at(mask, threshold), **curve_columns("acc", rate)})
+    return frame_of(rows)
+
+
+def within(curve, before, tol):
+    """Return the last threshold before clean accuracy first falls by more than `tol`."""
+    lost = before - curve["acc"].to_numpy() > tol + 1e-12
+    first = int(np.argmax(lost)) if lost.any() else len(curve)
+    return float(curve["threshold"].iloc[first - 1]) if first else 0.0

@@ -1,0 +1,60 @@
+"""The analyses of attacks: they run small, draw their committed tables, and the page says what the tables say."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+pytest.importorskip("torch")
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLES = ROOT / "analyses" / "tables"
+
+
+@pytest.fixture
+def analysis(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "analyses"))
+    return importlib.import_module
+
+
+def test_an_analysis_runs_small(tmp_path):
+    command = [
+        sys.executable,
+        str(ROOT / "analyses/09_attack_counts.py"),
+        "--small",
+        "--tables",
+        "t",
+        "--out",
+        "results/x",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = pd.read_csv(tmp_path / "t/attack_counts.csv")
+    assert len(table) == 8 and ((table.asr_low <= table.asr) & (table.asr <= table.asr_high)).all()
+    assert list(tmp_path.glob("results/x-small/images/*.png"))
+
+
+def test_the_table_of_perturbations_is_drawn(analysis):
+    study = analysis("11_clean_label")
+    summary = study.by_eps(pd.read_csv(TABLES / "clean_label_networks.csv"))
+    assert summary.pgd_only.between(0, 1).all() and study.draw(summary).axes
+    assert len(study.finding(summary)) == len(summary)
+
+
+def test_the_table_of_defences_is_drawn(analysis):
+    study = analysis("12_defences")
+    table, alphas = (pd.read_csv(TABLES / f"{name}.csv") for name in ("defences_networks", "defences_alpha"))
+    summary = study.by_defence(table)
+    assert set(summary.defence) == set(study.DEFENCES) and summary.asr.between(0, 1).all()
+    for data in summary.data.unique():
+        assert study.draw(table, data).axes and study.draw_anp(table, alphas, data).axes
+
+
+def test_the_page_says_what_the_tables_say(analysis):
+    page = analysis("make_attacks")
+    assert page.page() == page.PAGE.read_text(encoding="utf-8"), "run analyses/make_attacks.py"
