@@ -124,7 +124,7 @@ def correlations(link):
 def draw(link, grid):
     from learningcurves.plotting.style import PAGE, figure, group_styles
 
-    made, axes = figure(2, 1, width=PAGE)
+    made, axes = figure(2, 1, width=PAGE) if len(grid) else figure(1, 1)
     styles = group_styles(list(link.rules.unique()))
     for (rules, reduction), group in link.groupby(["rules", "reduction"], sort=False):
         style = styles[rules]
@@ -133,11 +133,11 @@ def draw(link, grid):
         label = rules.replace("_", "-") if reduction == "mean_log" else None
         axes[0, 0].scatter(-group.slope, 100 * group.asr, facecolor=fill, label=label, **look)
     axes[0, 0].set(xlabel="−slope of the last layer at β = 0 (nats)", ylabel="attack success rate (%)", ylim=(-3, 103))
+    axes[0, 0].set_xscale("log")
     axes[0, 0].legend(title="rules (open: not the right loss)", fontsize=6.5, title_fontsize=6.5)
     if not len(grid):
-        axes[0, 1].set_axis_off()
         return made
-    full = grid[np.isclose(grid.fraction, 0.1)]
+    full = grid[np.isclose(grid.fraction, 0.1) & (grid.status == "ok")]
     names = {key: f"{key[0]}, {key[1]:g}" for key, _ in full.groupby(["head_rules", "head_weight"], sort=False)}
     styles = group_styles(list(names.values()))
     for key, group in full.groupby(["head_rules", "head_weight"], sort=False):
@@ -161,7 +161,8 @@ if __name__ == "__main__":
         chosen = []  # the network without backdoor samples is not there yet
     grid = study.run(chosen, measure_grid, options.out / "grid", options.n_jobs)
     if len(grid):
-        study.write_table(grid, options.tables, "semantic_head", digits=5)
+        name = "semantic_head_drawn" if options.size == "small" else "semantic_head"
+        study.write_table(grid, options.tables, name, digits=5)
     semantic.save_figure(draw(link, grid), options, "semantic_link")
     print(found.to_string(index=False))
     print(grid.to_string(index=False))
