@@ -128,7 +128,7 @@ def by_defence(table):
             if n in group
         }
         ours = (relearn.data == data) & (relearn.attack == attack) & (relearn.defence == defence)
-        row["poisons_to_relearn"] = needed(relearn[ours])
+        row |= {"poisons_to_relearn": needed(relearn[ours]), "most_tried": relearn[ours]["count"].max()}
         ends = curve[(curve.data == data) & (curve.attack == attack) & (curve.defence == defence)]
         row |= {f"head_bk_at_{b:g}": ends[ends.beta == b].bk.median() for b in (0.0, 1.0)}
         rows.append({**row, "head_loss_at_0": ends[ends.beta == 0].loss_triggered.median()})
