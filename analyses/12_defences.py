@@ -25,6 +25,7 @@ COUNTS = {"digits": 40, "mnist-small": 160, "mnist": 320, "cifar10": 250, "cifar
 ATTACKS = ("badnets", "blend", "sinusoid")
 ITERATIONS = {
     "digits": 200,
+    "mnist-small": 400,
     "mnist": 1000,
     "cifar10": 1000,
     "cifar10-ten": 2000,
