@@ -122,6 +122,8 @@ def exponents(args):
     rows = []
     for axis, (sizes, promised) in AXES.items():
         for name in LEARNERS:
+            if args.only not in name:
+                continue
             results = []
             for size in sizes:
                 at = BASE | {axis: size}
@@ -162,6 +164,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--case", default="", help="large problems whose name contains this")
+    parser.add_argument("--only", default="", help="learners whose name contains this")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=1_200.0)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
