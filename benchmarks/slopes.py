@@ -266,9 +266,9 @@ def by_curvlinops(a, how):
         x, y = sets["clean"]
         y = y.to(x.dtype) if K == 1 else y.ravel()
         sum_loss = (BCEWithLogitsLoss if K == 1 else CrossEntropyLoss)(reduction="sum")
-        parameters = dict(model.named_parameters())
+        parameters = list(model.parameters())
         H = HessianLinearOperator(model, sum_loss, parameters, [(x, y)], check_deterministic=False)
-        identity = IdentityLinearOperator([tuple(p.shape) for p in parameters.values()], x.device, x.dtype)
+        identity = IdentityLinearOperator([tuple(p.shape) for p in parameters], x.device, x.dtype)
         inverse = CGInverseLinearOperator(
             H + reg * identity, eps=0, tolerance=1e-11, max_iter=5_000, max_tridiag_iter=1
         )

@@ -57,10 +57,9 @@ class Span:
             S = np.ascontiguousarray(self.scores.transpose(0, 2, 1))  # (N, K, r)
             flat = S.reshape(-1, S.shape[2])
             for b in range(n_columns):
-                p = softmax(scores[:, b], axis=-1)
-                spread = flat * np.sqrt(weights[:, b, None] * p).reshape(-1, 1)
-                mean = np.matmul(p[:, None], S)[:, 0] * np.sqrt(weights[:, b, None])
-                found[b] = spread.T @ spread - mean.T @ mean
+                p, weight = softmax(scores[:, b], axis=-1), weights[:, b, None]  # a weight may be negative
+                mean = np.matmul(p[:, None], S)[:, 0]
+                found[b] = flat.T @ (flat * (weight * p).reshape(-1, 1)) - mean.T @ (mean * weight)
         else:
             for b in range(n_columns):
                 here = np.broadcast_to(scores[:, b : b + 1], self.scores.shape)
@@ -79,7 +78,10 @@ class Span:
             slopes = weights[:, :, None] * system.loss.gradient(scores, system.y)
             gradient = self.project(slopes) + self.regular @ c
             H = self.hessians(scores, weights)
-            step = -np.linalg.solve(H + 1e-13 * np.abs(H).max() * np.eye(len(c)), gradient.T[..., None])[..., 0].T
+            try:
+                step = -np.linalg.solve(H + 1e-13 * np.abs(H).max() * np.eye(len(c)), gradient.T[..., None])[..., 0].T
+            except np.linalg.LinAlgError:  # a span without curvature: what there is has to do
+                break
             length, decrease = np.ones(len(value)), np.einsum("rb,rb->b", gradient, step)
             moved = self.combine(step)
             for _ in range(20):
@@ -100,9 +102,3 @@ class Span:
     def _value(self, c, scores, weights):
         data = np.einsum("nb,nb->b", weights, self.system.loss.value(scores, self.system.y))
         return data + 0.5 * np.einsum("rb,rb->b", self.regular @ c, c)
-
-    def derivative(self, scores, weights, slopes):
-        """-H^-1 of gradients `slopes` (P, B, K) within the span, every column with its own Hessian: (P, B, K)."""
-        P, K = self.shape
-        rhs = self.basis.T @ slopes.transpose(0, 2, 1).reshape(P * K, -1)
-        return self.expand(-np.linalg.solve(self.hessians(scores, weights), rhs.T[..., None])[..., 0].T)
