@@ -45,7 +45,7 @@ def _growth(kind, found):
     ]  # fmt: skip
     return section(
         f"{kind}: growth ρ(1)/ρ(0) of the weights, median over {int(found.n.iloc[0])} seeds, in the settings (pair, λ, γ) "
-        f"in which every run reaches BK ≥ {found.threshold.iloc[0]:g}.",
+        f"in which every run reaches BK ≥ {found.threshold.iloc[0]:g} with a clean accuracy of at least 0.8.",
         markdown(["learner", "settings", "learn it", "growth", "median", "do not grow"], rows),
         claim(
             "linear models must grow more complex to learn a backdoor, nonlinear ones need not",
