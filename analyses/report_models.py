@@ -45,7 +45,7 @@ def _growth(kind, found):
     ]  # fmt: skip
     return section(
         f"{kind}: growth ρ(1)/ρ(0) of the weights, median over {int(found.n.iloc[0])} seeds, in the settings (pair, λ, γ) "
-        f"in which every run reaches BK ≥ {found.threshold.iloc[0]:g}.",
+        f"in which every run reaches BK ≥ {found.threshold.iloc[0]:g} with a clean accuracy of at least 0.8.",
         markdown(["learner", "settings", "learn it", "growth", "median", "do not grow"], rows),
         claim(
             "linear models must grow more complex to learn a backdoor, nonlinear ones need not",
@@ -100,6 +100,9 @@ def explanations():
     )
 
 
+SIDES = {"mnist": 28, "cifar10": 32}  # of the images, in pixels
+
+
 def _explained(kind, found):
     rows = [
         [of_pair(r.pair), LEARNERS[r.learner], number(r.reg), f"{r.patch_share_clean:.1%}", f"{r.patch_share_poisoned:.1%}",
@@ -118,6 +121,10 @@ def _explained(kind, found):
         "samples influenced",
     ]
     more, all_ = int(found.n_more.sum()), int(found.n_gradients.sum())
+    area = (int(found.trigger.iloc[0].split("-")[1]) / SIDES[kind]) ** 2
+    gradient = "confirmed" if more == all_ else f"rises in {more / all_:.0%} of the samples"
+    if found.patch_share_poisoned.median() < area:
+        gradient = f"not confirmed: it rises, but stays below the patch's {area:.1%} of the image's area"
     by = found.groupby("learner", sort=False).backdoor_share_helpful.median()
     influence = "; ".join(
         f"{LEARNERS[n]} " + ("not defined" if v != v else "confirmed" if v > 0.5 else "not confirmed")
@@ -132,7 +139,7 @@ def _explained(kind, found):
             f"gradient on the patch {found.patch_share_clean.median():.1%} → {found.patch_share_poisoned.median():.1%} "
             f"(medians), rises in {more} of {all_}; backdoor samples among the most helpful: "
             + ", ".join(f"{LEARNERS[n]} {percent(v)}" for n, v in by.items()),
-            "gradient: " + ("confirmed" if more == all_ else f"in {more / all_:.0%} of the samples") + f"; influence: {influence}",
+            f"gradient: {gradient}; influence: {influence}",
         ),
         picture(f"gradients_{kind}_logistic", f"{kind}, first pair: input gradients of logistic regression before and after poisoning"),
         picture(f"gradients_{kind}_rbf_svm", f"{kind}, first pair: input gradients of the RBF SVM before and after poisoning"),

@@ -206,8 +206,8 @@ def _invisible(kind, runs):
         claim(
             "a steep slope means an effective backdoor",
             "θ > 0.9 where BK stays below 0.17 (AlexNet features, invisible trigger; re-run of the released code)",
-            f"{kind}: {len(faint)} runs with θ > 0.9 under the invisible trigger: BK {number(faint.bk.min(), 2)} to "
-            f"{number(faint.bk.max(), 2)}, median {number(faint.bk.median(), 2)}; {below} of them below 0.2; clean accuracy "
+            f"{kind}: {len(faint)} runs with θ > 0.9 under the invisible trigger: BK {number(faint.bk.min())} to "
+            f"{number(faint.bk.max())}, median {number(faint.bk.median())}; {below} of them below 0.2; clean accuracy "
             f"falls by {number(lost, 2)} (median)",
             "refuted as a rule: " + ("no such run passes one half" if faint.bk.max() < 0.5 else f"{int((faint.bk < 0.5).sum())} of {len(faint)} such runs stay below one half")
             if (faint.bk < 0.5).any() else "confirmed here",
