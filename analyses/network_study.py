@@ -251,14 +251,17 @@ lambda / N on all parameters, batch norm with weighted statistics. p: share of t
 """
 VERDICT = """
 **Verdict.** (a) Half of the convex finding carries over to these networks. The slope of the last layer flattens with lambda
-at every epoch, steeply at the last, and clean accuracy hardly moves (on CIFAR-10 it rises); where backdoor samples weigh little (MNIST, beta = 0.1) BK falls
-with it, clearly at p = 0.05, within the spread of the seeds at p = 0.15. But at full weight (beta = 1) weight decay does not protect: the networks learn the trigger at every lambda
-tried, and on CIFAR-10 with few poisoned samples the stronger decay even raises BK. Most of the flattening is lambda
-itself acting in the head: on standardised features at one lambda (`slope standard`) much less of it is left, or none. The slope also
-steepens with training, most under weak decay. (b) The slope of the last layer is the limit of refitting that layer, as
-it must be; it does not predict training the whole network. The curve bends so early that both secants are far below
-the slope under weak decay, and under strong decay the network, which also moves its features, learns the backdoor faster
-than its last layer alone. A flat slope of the last layer is no certificate of a safe network.
+at every epoch, steeply at the last, and clean accuracy hardly moves (on CIFAR-10 it rises); where backdoor samples weigh
+little (MNIST, beta = 0.1) BK falls with it, clearly at p = 0.05, within the spread of the seeds at p = 0.15. But at full
+weight (beta = 1) weight decay does not protect: the networks learn the trigger at every lambda tried, and on CIFAR-10 (one
+seed) with few poisoned samples the stronger decay even raises BK. Most of the flattening is lambda itself acting in the
+head: on standardised features at one lambda (`slope standard`) much less of it is left, or none. The slope also steepens
+with training, most under weak decay.
+
+(b) The slope of the last layer is the limit of refitting that layer, as it must be; it does not predict training the
+whole network. The curve bends so early that both secants are far below the slope under weak decay; under strong decay
+the network, which also moves its features, learns the backdoor faster than its last layer alone. A flat slope of the
+last layer is no certificate of a safe network.
 """
 PAGE_REG = """
 Slope of the last layer of the clean network (beta = 0) on its own features, with the training's lambda, after some epochs

@@ -305,8 +305,8 @@ def growth():
 
 
 def steps(cases):
-    """Steps to a relative residual of 1e-6 in single precision, one right-hand side."""
-    from learningcurves.curves.pair_solve import OutputCurvature, RotatedBlocks, ScreenedProduct
+    """Steps to a relative residual of 1e-6 in double precision, one right-hand side."""
+    from learningcurves.curves.pair_solve import OutputCurvature, RotatedBlocks
     from learningcurves.solvers.linear_solve import conjugate_gradients
     from learningcurves.solvers.preconditioners import Identity, Kronecker
 
@@ -316,8 +316,7 @@ def steps(cases):
         system, fit = path.system, path.fit
         output, separate = OutputCurvature(system, fit), OutputCurvature(system, fit)
         separate.basis, separate.second = np.eye(c), separate.weights * output.probability * (1 - output.probability)
-        product, rhs = ScreenedProduct(system, output), system.backdoor_gradient(fit.scores)
-        rhs = (rhs / np.linalg.norm(rhs)).astype(np.float32)
+        product, rhs = system.curvature(fit.scores, fit.weights), system.backdoor_gradient(fit.scores)
         row = [f"{kind} {n:,} x {d} x {c}, reg {reg:g}"]
         for inverse in (
             Identity(),
