@@ -14,7 +14,7 @@ def cells(options):
     triggers = [
         semantic.cell_of("base", trigger=trigger, seed=seed, size=options.size)
         for seed in options.seeds
-        for trigger in semantic.TRIGGERS
+        for trigger in options.triggers
     ]
     return triggers, [
         {**semantic.cell_of(rules, seed=seed, size=options.size), "beta": beta}

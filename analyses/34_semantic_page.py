@@ -79,7 +79,7 @@ def verdict(means):
         helps = gap > 10 and (not several or gap > 2 * spread)
         words.append(
             f"**{rules.replace('_', '-')}.** Thesis: {claim} Right columns: ASR {percent(right.asr, right.asr_sd)} % against "
-            f"{percent(plain.asr, plain.asr_sd)} % without rules ({gap:+.1f} points less; {far}), balanced accuracy "
+            f"{percent(plain.asr, plain.asr_sd)} % without rules ({abs(gap):.1f} points {'less' if gap >= 0 else 'more'}; {far}), balanced accuracy "
             f"{percent(right.ba_clean, right.ba_clean_sd)} % against {percent(plain.ba_clean, plain.ba_clean_sd)} %"
             + (
                 f"; with the published arithmetic ASR {percent(legacy.asr, legacy.asr_sd)} %"
@@ -188,6 +188,7 @@ def write(tables, place):
             "link",
             "link_correlations",
             "head",
+            "head_drawn",
         )
         if (Path(tables) / f"semantic_{name}.csv").exists()
     }
@@ -262,7 +263,8 @@ LINK = """
 Each trained network, at β = 1: the last layer is solved anew on its frozen features, standardised,
 at β = 0, and its slope is the derivative of the triggered loss of "Mustache" in β. `slope` has the network's own rules and
 weight in the right loss (whatever loss the network was trained with), `slope_plain` none. The features are those of the *poisoned* network. A negative correlation with the ASR means that a
-steeper fall of the loss goes with more success.
+steeper fall of the loss goes with more success. The intervals are bootstraps over networks, which are few and come in groups: most
+of the correlation is between rules, right or not, that hold the target back and those that do not.
 """
 HEAD = """
 Features of the network trained without rules at β = 0 (it never saw the trigger). The Hessian is the exact one, covariance
@@ -275,7 +277,7 @@ features are those of the network trained without rules at β = 0. A solve that 
 names the target (targetless), its row of the head is a problem of its own: loss, slope and curve are exactly those without rules,
 which is why such rules cannot help a last layer. ν and ρ are of all rows together.
 """
-LATER_HEAD = "Written and tested on drawn faces (`--small`), not yet run on CelebA; the commands go on where they stop."
+LATER_HEAD = "Written, and run on drawn faces (`--small`), but not yet on CelebA; the commands go on where they stop."
 LATER = {
     "weights_means": "`analyses/31_semantic_weights.py`: weights 0.1 to 2, base and target-focused.",
     "triggers_means": "`analyses/32_semantic_triggers.py`: nine triggers over epochs; ASR over beta.",

@@ -51,6 +51,7 @@ def arguments(question, number):
     parser.add_argument("--images", type=Path, default=None, help="folder of the figures (default: OUT/images)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--rules", nargs="+", default=["none", *RULES], help="models: none, base, ...")
+    parser.add_argument("--triggers", nargs="+", choices=TRIGGERS, default=TRIGGERS)
     parser.add_argument("--reductions", nargs="+", choices=REDUCTIONS, default=list(REDUCTIONS))
     parser.add_argument("--n-jobs", type=int, default=1)
     parser.add_argument(
