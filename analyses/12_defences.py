@@ -25,6 +25,7 @@ COUNTS = {"digits": 40, "mnist-small": 160, "mnist": 320, "cifar10": 250, "cifar
 ATTACKS = ("badnets", "blend", "sinusoid")
 ITERATIONS = {
     "digits": 200,
+    "mnist-small": 400,
     "mnist": 1000,
     "cifar10": 1000,
     "cifar10-ten": 2000,
@@ -128,7 +129,7 @@ def by_defence(table):
             if n in group
         }
         ours = (relearn.data == data) & (relearn.attack == attack) & (relearn.defence == defence)
-        row["poisons_to_relearn"] = needed(relearn[ours])
+        row |= {"poisons_to_relearn": needed(relearn[ours]), "most_tried": relearn[ours]["count"].max()}
         ends = curve[(curve.data == data) & (curve.attack == attack) & (curve.defence == defence)]
         row |= {f"head_bk_at_{b:g}": ends[ends.beta == b].bk.median() for b in (0.0, 1.0)}
         rows.append({**row, "head_loss_at_0": ends[ends.beta == 0].loss_triggered.median()})

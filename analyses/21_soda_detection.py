@@ -95,7 +95,8 @@ def repairs(table):
     found = pd.concat([before, table[table.row == "repair"]])
     found[columns] = found.reindex(columns=columns).astype(float)
     summary = found.groupby(["data", "kind", "repair"], sort=False)[columns].median()
-    summary["networks"] = found.groupby(["data", "kind", "repair"], sort=False).sr.count()
+    groups = found.groupby(["data", "kind", "repair"], sort=False)
+    summary["networks"], summary["failed"] = groups.size(), groups.sr.agg(lambda sr: sr.isna().sum())
     return summary.reset_index()
 
 

@@ -167,7 +167,10 @@ def clean_label():
         for _, row in summary.sort_values(["data", "eps"]).iterrows()
     ]
     words = bullets(importlib.import_module("11_clean_label").finding(summary))
-    return "\n\n".join([CLEAN_WORDS, words, markdown(rows), picture("Clean-label poisons by eps", "clean_label")])
+    sets = "; ".join(f"{data}: {sizes(data)}" for data in summary.data.unique())
+    return "\n\n".join(
+        [CLEAN_WORDS, f"{sets}.", words, markdown(rows), picture("Clean-label poisons by eps", "clean_label")]
+    )
 
 
 def defences():
@@ -188,7 +191,7 @@ def defences():
                 "slope": number(row.slope),
                 "slope / loss": number(row.slope_relative),
                 "BK, head on clean": f"{row.head_bk_at_0:.2f}",
-                "poisons to re-learn": number(row.poisons_to_relearn, 4) or "more than 50",
+                "poisons to re-learn": few(row),
             }
             for _, row in group.iterrows()
         ]
@@ -224,7 +227,11 @@ def in_words(group):
 
 
 def few(row):
-    return "more than 50" if row.poisons_to_relearn != row.poisons_to_relearn else f"{row.poisons_to_relearn:.0f}"
+    return (
+        f"more than {row.most_tried:.0f}"
+        if row.poisons_to_relearn != row.poisons_to_relearn
+        else f"{row.poisons_to_relearn:.0f}"
+    )
 
 
 def missing():

@@ -47,9 +47,10 @@ def rescaling():
     found = table("soda_rescaling_spread")
     if found is None:
         return None
-    columns = ["index_true_min", "index_true_median", "index_true_max", "target_right", "flagged"]
-    summary = found.groupby(["data", "kind", "offset", "how"], sort=False)[columns].median()
-    summary["output_change"] = found.groupby(["data", "kind", "offset", "how"], sort=False).output_change.max()
+    groups = found.groupby(["data", "kind", "offset", "how"], sort=False)
+    summary = groups[["index_true_min", "index_true_median", "index_true_max"]].median()
+    summary[["target_right", "flagged"]] = groups[["target_right", "flagged"]].mean()
+    summary["output_change"] = groups.output_change.max()
     return summary.reset_index()
 
 

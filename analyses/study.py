@@ -254,7 +254,7 @@ def finish(options):
     runs.append({"cpu": cpu, "wall": time.perf_counter() - RUN["started"], "n_jobs": options.n_jobs})
     write_atomic(path, json.dumps(runs, indent=1).encode())
     row = {"analysis": options.number, "data": data, "cells": RUN["cells"], "cpu_seconds": sum(r["cpu"] for r in runs)}
-    row |= {"wall_seconds": sum(r["wall"] for r in runs), "n_jobs": options.n_jobs, "runs": len(runs)}
+    row |= {"n_jobs": options.n_jobs, "runs": len(runs)}
     table = Path(options.tables) / "times.csv"
     rows = read_table("times", options.tables).astype({"analysis": str}).to_dict("records") if table.exists() else []
     rows = [r for r in rows if (r["analysis"].zfill(2), r["data"]) != (row["analysis"], row["data"])]

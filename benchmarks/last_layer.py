@@ -3,6 +3,7 @@
     python benchmarks/last_layer.py                          # a small table, a minute
     python benchmarks/last_layer.py --full                   # n = 10,000, d = 512: softmax c = 10 and BCE K = 40
     python benchmarks/last_layer.py --growth                 # ours alone as n, d, c grow
+    python benchmarks/last_layer.py --steps                  # conjugate gradient steps under each preconditioner
     python benchmarks/last_layer.py --memory                 # 100,000 samples: peak memory of the whole slope
     python benchmarks/last_layer.py --python /path/to/python # an environment with torch, pyDVL, dattri, curvlinops
 
@@ -261,8 +262,8 @@ def compare(cases, python, limit):
             case, ours = f"{kind} {n:,} x {d} x {c}, reg {reg:g}", None
             for method in METHODS:
                 found = run_child([str(path), method, kind, str(reg)], method, python, limit)
-                if found is None:
-                    rows.append((case, method, "failed", "", "", ""))
+                if isinstance(found, str):
+                    rows.append((case, method, found, "", "", ""))
                 else:
                     error, spent = abs(found["value"] - exact) / abs(exact), measure.total(found)
                     ours = ours or spent
@@ -280,10 +281,9 @@ def run_child(arguments, method, python, limit):
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
-        return None
+        return f"not within {limit:g} s of wall time"
     if done.returncode:
-        print("  " + (done.stderr.strip().splitlines() or ["?"])[-1])
-        return None
+        return "failed: " + (done.stderr.strip().splitlines() or ["?"])[-1]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -302,6 +302,33 @@ def growth():
         )
         print(*rows[-1], flush=True)
     return measure.table(("n", "d", "c", "slope CPU s", "fit CPU s", "relative error bound"), rows)
+
+
+def steps(cases):
+    """Steps to a relative residual of 1e-6 in single precision, one right-hand side."""
+    from learningcurves.curves.pair_solve import OutputCurvature, RotatedBlocks, ScreenedProduct
+    from learningcurves.solvers.linear_solve import conjugate_gradients
+    from learningcurves.solvers.preconditioners import Identity, Kronecker
+
+    rows = []
+    for kind, n, d, c, reg in cases:
+        _, path = fit_and_slope(make_arrays(kind, n, d, c), kind, reg)
+        system, fit = path.system, path.fit
+        output, separate = OutputCurvature(system, fit), OutputCurvature(system, fit)
+        separate.basis, separate.second = np.eye(c), separate.weights * output.probability * (1 - output.probability)
+        product, rhs = ScreenedProduct(system, output), system.backdoor_gradient(fit.scores)
+        rhs = (rhs / np.linalg.norm(rhs)).astype(np.float32)
+        row = [f"{kind} {n:,} x {d} x {c}, reg {reg:g}"]
+        for inverse in (
+            Identity(),
+            Kronecker(system, fit.scores, fit.weights),
+            RotatedBlocks(system, separate),
+            RotatedBlocks(system, output),
+        ):
+            row.append(conjugate_gradients(product, rhs, inverse, rtol=1e-6, max_steps=3_000)[2])
+        rows.append(row)
+        print(*row, flush=True)
+    return measure.table(("case", "none", "Kronecker", "one block a class", "rotated blocks"), rows)
 
 
 def memory(n=100_000, d=512, c=10):
@@ -326,9 +353,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--steps", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--samples", type=int, default=100_000, help="of --memory")
     parser.add_argument("--case", default="", help="only cases whose kind contains this")
+    parser.add_argument("--reg", type=float, help="only cases of this lambda")
     parser.add_argument("--python", default=sys.executable, help="for the methods that need torch and a library")
     parser.add_argument("--limit", type=float, default=900, help="seconds for one method")
     parser.add_argument("--child", nargs=4)
@@ -337,8 +366,15 @@ def main():
         return child(*args.child)
     if args.memory:
         return memory(args.samples)
-    cases = [case for case in (FULL if args.full else SMALL) if args.case in case[0]]
-    print(growth() if args.growth else compare(cases, args.python, args.limit))
+    cases = [case for case in (FULL if args.full else SMALL) if args.case in case[0] and args.reg in (None, case[4])]
+    if args.steps:
+        print(
+            steps(
+                [("mixture", 10_000, 512, 10, reg) for reg in (0.01, 1.0, 100.0)] + [c for c in FULL if c[0] == "mnist"]
+            )
+        )
+    else:
+        print(growth() if args.growth else compare(cases, args.python, args.limit))
     print(measure.machine())
 
 

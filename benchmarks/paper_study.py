@@ -69,6 +69,10 @@ def ours(n_beta, names, fractions):
             beta = betas(n_beta) if name in CURVES else [0.0, 1.0]
             with clock.timed(name):
                 found = lc.learning_curve(learner, problem, beta, reg=regs)
+                if name in SLOPES:
+                    _ = [c.slope for c in found]
+            with clock.timed(f"{name}, slopes"):  # of a curve at every beta: solved for when read
+                _ = [c.slope for c in found]
             residual = max(residual, *(c.residual.max() for c in found))
             losses[name] += [c.loss_triggered.tolist() if name in CURVES else c.slope[0] for c in found]
         worst[name] = residual
@@ -123,6 +127,7 @@ def compare(args):
         rows.append(
             [name, f"{z['cpu']:.2f}", f"{x['cpu']:.2f}", f"**{z['cpu'] / x['cpu']:.1f}**", f"{z['wall']:.2f}"]
             + [f"{x['wall']:.2f}", f"{a['residual'][name]:.0e}", f"{_difference(name, b, a):.0e}"]
+            + [f"{a['parts'][f'{name}, slopes']['cpu']:.2f}"]
         )
     groups = {"all RBF SVM": [n for n in CURVES if "RBF" in n], "all curves": list(CURVES), "everything": names}
     for group, members in groups.items():
@@ -130,8 +135,10 @@ def compare(args):
         if len(members) > 1:
             z, x = measure.total(b, parts=members), measure.total(a, parts=members)
             walls = [f"{measure.total(r, 'wall', members):.2f}" for r in (b, a)]
-            rows.append([group, f"{z:.2f}", f"{x:.2f}", f"**{z / x:.1f}**", *walls, "", ""])
+            slopes = measure.total(a, parts=[f"{n}, slopes" for n in members])
+            rows.append([group, f"{z:.2f}", f"{x:.2f}", f"**{z / x:.1f}**", *walls, "", "", f"{slopes:.2f}"])
     header = ["", "scikit-learn CPU s", "ours CPU s", "ratio", "wall s", "ours wall s", "our residual", "their error"]
+    header.append("slopes at every beta, CPU s more")
     print(
         measure.machine(),
         f"; {args.beta} beta, {args.threads} thread(s), medians of {args.repeats}, p = {args.fractions}",

@@ -132,14 +132,15 @@ class _Compiler:
         if found is None:
             return None
         true, false, left = found
-        parts = []
+        positive, negative = bit_numbers(true & self.outputs), bit_numbers(false & self.outputs)
+        literals, parts = frozenset([i + 1 for i in positive] + [-i - 1 for i in negative]), ()
         for part in components(left):
             node = self.node(part)
             if node is None:
                 return None
-            parts.append(node)
-        positive, negative = bit_numbers(true & self.outputs), bit_numbers(false & self.outputs)
-        return frozenset([i + 1 for i in positive] + [-i - 1 for i in negative]), tuple(parts)
+            only = self.nodes[node] if len(self.nodes[node]) == 1 else ((frozenset(), (node,)),)
+            literals, parts = literals | only[0][0], parts + only[0][1]
+        return literals, parts
 
     def node(self, clauses) -> int | None:
         """Decide a variable of connected clauses; the number of the node, or None for a contradiction."""

@@ -179,7 +179,7 @@ def _class_indices(y, classes, n_outputs):
         return np.searchsorted(known, y).astype(np.int64)
     if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= n_outputs:
         raise InvalidInput(
-            f"`clean_data` holds labels that are no outputs 0 .. {n_outputs - 1} of the network (e.g. {y.max()!r}). "
+            f"`clean_data` holds labels that are no outputs 0 .. {n_outputs - 1} of the network (e.g. {max(y.tolist())!r}). "
             "Pass `classes`, the labels of the outputs in sorted order."
         )
     return y.astype(np.int64)

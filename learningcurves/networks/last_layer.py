@@ -138,6 +138,11 @@ def head_task(
         Where the features are computed, on a copy if the module is elsewhere. The solves are on the CPU, in float64.
     test_loss : Loss, optional
         Loss of the test samples, where it is not the training loss.
+
+    Notes
+    -----
+    Memory of a slope from here on: about six copies of the features in float64 (benchmarks/README.md), beside the
+    activations of `batch_size` samples.
     """
     reg = check_reg(reg)
     parts, facts = head_features(on_device(module, device), data, head, batch_size, threads)

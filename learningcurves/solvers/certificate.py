@@ -157,6 +157,7 @@ def _close_separate_intercepts(system, scores, off, weights, slack):
 
 def _close_softmax_intercept(system, scores, off, weights, slack):
     P, B, K = system.n_parameters, *off.shape
+    pulls = system.row_norms @ (weights * uncertainty(system, scores))
     correction, cost, feasible, extra = np.zeros((P, B, K)), np.zeros(B), np.ones(B, bool), np.zeros(B)
     for b in range(B):
         p, mass = output_hessian(scores[:, b], weights[:, b])
@@ -168,7 +169,7 @@ def _close_softmax_intercept(system, scores, off, weights, slack):
         moved = -weights[:, b : b + 1] * (p * shift - p * (p @ shift)[:, None])
         correction[:, b] = system.X.T @ moved
         cost[b] = (np.sqrt(max(0.0, off[b] @ shift)) + np.sqrt(K * wobble * slack[b])) ** 2
-        extra[b] = wobble * float(weights[:, b] * uncertainty(system, scores)[:, b] @ system.row_norms)
+        extra[b] = wobble * float(pulls[b])
     return correction, cost, feasible, extra
 
 

@@ -29,6 +29,7 @@ def cold_start(kernel, y, upper, *, tol=1e-3):
 
 
 def _libsvm(kernel, y, upper, some, tol):
+    from sklearn import config_context
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import SVC
 
@@ -41,7 +42,8 @@ def _libsvm(kernel, y, upper, some, tol):
     else:
         data = kernel.X[some]
         model = SVC(**(kernel.libsvm or {"kernel": "linear"}), **options)
-    with warnings.catch_warnings():
+    # the kernel was checked when it was made: looking at every entry again costs more than the fit
+    with warnings.catch_warnings(), config_context(assume_finite=True, skip_parameter_validation=True):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(data, y[some], sample_weight=None if np.all(weight == 1.0) else weight)
     alpha = np.zeros(len(some))

@@ -86,7 +86,7 @@ class DualState:
 
     def _note(self, change):
         # a set that is nearly dependent sends v far out and back: g has then lost digits for good
-        self.drift += 4 * EPS * float(self.kernel.roots.max(initial=0.0)) ** 2 * float(np.linalg.norm(change))
+        self.drift += 4 * EPS * self.kernel.top**2 * float(np.sqrt(change @ change))
 
     def refresh(self):
         """Compute g afresh from v."""
@@ -100,8 +100,8 @@ class DualState:
 
     def slack(self) -> float:
         """Margin violations below this are rounding of f."""
-        size = float(np.linalg.norm(self.kernel.roots * self.v))
-        return max(1e-12, 16 * EPS * (float(self.kernel.roots.max(initial=0.0)) * size + abs(self.b)))
+        terms = self.kernel.roots * self.v
+        return max(1e-12, 16 * EPS * (self.kernel.top * float(np.sqrt(terms @ terms)) + abs(self.b)))
 
 
 def drop_dependent(state, upper):

@@ -69,6 +69,7 @@ class KernelRows:
         self.roughness = np.broadcast_to(np.asarray(roughness, dtype=float), diagonal.shape)
         self._proven, self._definite = proven, {}
         self.roots = np.sqrt(np.maximum(diagonal, 0.0))  # feature-space norms
+        self.top = float(self.roots.max(initial=0.0))
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self._n_kept = max(16, budget // 2 // (8 * max(self.n, 1)))
         self._margin = None

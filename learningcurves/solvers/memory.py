@@ -25,6 +25,7 @@ def estimate_memory(problem: BackdoorProblem, objective: Objective, n_beta: int 
         kernel = FLOAT * n * n
         return {
             "training samples in one array": stacked,
+            "samples of a linear kernel, centred": 0 if objective.kernel or problem.is_sparse else FLOAT * n * d,
             "kernel matrix": 2 * kernel if kernel <= MEMORY_BUDGET else 2 * MEMORY_BUDGET,
             "dual weights and scores": FLOAT * n_beta * (6 * n + 2 * (0 if objective.kernel else d)) + scores,
         }

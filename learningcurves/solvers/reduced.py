@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.linalg as sla
+from scipy.special import softmax
 
 from learningcurves.solvers.smooth import SmoothSystem
 
@@ -52,6 +53,14 @@ class Span:
             second = weights * system.loss.second(scores, system.y)[..., 0]
             for b in range(n_columns):
                 found[b] = S.T @ (S * second[:, b : b + 1])
+        elif system.loss.name == "softmax":
+            S = np.ascontiguousarray(self.scores.transpose(0, 2, 1))  # (N, K, r)
+            flat = S.reshape(-1, S.shape[2])
+            for b in range(n_columns):
+                p = softmax(scores[:, b], axis=-1)
+                spread = flat * np.sqrt(weights[:, b, None] * p).reshape(-1, 1)
+                mean = np.matmul(p[:, None], S)[:, 0] * np.sqrt(weights[:, b, None])
+                found[b] = spread.T @ spread - mean.T @ mean
         else:
             for b in range(n_columns):
                 here = np.broadcast_to(scores[:, b : b + 1], self.scores.shape)

@@ -183,7 +183,7 @@ def fixed_direction(kernel: KernelRows, y, solution: DualSolution, rate, *, free
 
 def direction_scale(kernel, dv, db) -> float:
     """Size of the terms that df is a sum of."""
-    return float(kernel.roots.max(initial=0.0)) ** 2 * float(np.linalg.norm(dv)) + abs(db)
+    return kernel.top**2 * float(np.linalg.norm(dv)) + abs(db)
 
 
 def no_direction(n, at, status, residual=np.nan) -> Direction:

@@ -27,6 +27,7 @@ class Tracer(PathPoint):
     """A point that moves along the path from piece to piece."""
 
     n_zero, stood = 0, False  # moves of length zero in a row; whether the last was one
+    traded = False  # whether weight was traded along a null direction since the scores were computed afresh
 
     def load(self, solution, beta: float):
         """Take over a solution at `beta`."""
@@ -120,7 +121,8 @@ class Tracer(PathPoint):
             before = len(self.rows)
             if not self._enter(event.sample):
                 return False
-            self.n_zero += len(self.rows) == before  # weight was traded at constant scores
+            self.traded = len(self.rows) == before  # weight, at scores that are constant up to a distance that is small
+            self.n_zero += self.traded
         self.turn()
         return self.n_zero < ZERO_STEPS
 

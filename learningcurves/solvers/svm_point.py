@@ -42,7 +42,7 @@ class PathPoint:
     def __init__(self, kernel: KernelRows, y, rate, solution: DualSolution, *, free_intercept: bool, beta=0.0):
         self.kernel, self.y, self.rate, self.free = kernel, y, rate, free_intercept
         self.rows = MarginRows(kernel)
-        self.top = float(kernel.roots.max(initial=0.0))
+        self.top = kernel.top
         self.load(solution, beta)
 
     def load(self, solution: DualSolution, beta: float):

@@ -60,7 +60,7 @@ def svm_path(kernel: KernelRows, y, base, rate, *, free_intercept, beta_max=1.0,
         if not tracer.switch(event):
             _jump(path, tracer, beta_max)
             since = 0
-        elif since >= patience or tracer.drift > 0.5 * RESIDUAL:
+        elif since >= patience or tracer.traded or tracer.drift > 0.5 * RESIDUAL:
             since, violation = 0, _check(path, tracer)
             accepted = max(RESIDUAL, tracer.rounding())
             if violation <= 0.05 * accepted:
@@ -74,28 +74,36 @@ def svm_path(kernel: KernelRows, y, base, rate, *, free_intercept, beta_max=1.0,
 
 def _check(path, tracer) -> float:
     """Compute the scores from scratch, take the drift out of them, and return the violation found."""
+    if tracer.traded:  # what the trade left belongs to no piece: it is solved away before the next begins
+        tracer.f, tracer.traded = path.kernel.dot(tracer.v) + tracer.b, False
+        _correct(path, tracer)
     fresh = path.kernel.dot(tracer.v) + tracer.b
     violation = kkt_violation(path.y, tracer.upper(), tracer.v, fresh, free_intercept=path.free_intercept)
     path.residual = max(path.residual, violation)
     path.rounding = max(path.rounding, tracer.rounding())
     tracer.f, tracer.drift = fresh, 0.0
-    S = tracer.rows.index
     tracer.refresh_speed()
-    if len(S):
-        if tracer.inverse.n_updates >= REFRESH // 2:
-            tracer.inverse.rebuild()
-        off = path.y[S] - fresh[S]
-        if float(np.abs(off).max()) > 0.02 * RESIDUAL:
-            total = float(tracer.v.sum()) if path.free_intercept else 0.0
-            step, b = tracer.inverse.solve(off, -total)
-            alpha = path.y[S] * (tracer.v[S] + step)
-            spill = 1e-12 * float(np.abs(alpha).max())
-            if np.all(alpha >= -spill) and np.all(alpha <= tracer.upper()[S] + spill):
-                tracer.v[S] += step
-                tracer.f = fresh + tracer.rows.times(step) + b
-                tracer.b += b
+    if len(tracer.rows) and tracer.inverse.n_updates >= REFRESH // 2:
+        tracer.inverse.rebuild()
+    _correct(path, tracer)
     tracer.turn()
     return violation
+
+
+def _correct(path, tracer):
+    """Solve away what the scores of S are off by, where no weight leaves its bounds for it."""
+    S = tracer.rows.index
+    off = path.y[S] - tracer.f[S]
+    if float(np.abs(off).max(initial=0.0)) <= 0.02 * RESIDUAL:
+        return
+    total = float(tracer.v.sum()) if path.free_intercept else 0.0
+    step, b = tracer.inverse.solve(off, -total)
+    alpha = path.y[S] * (tracer.v[S] + step)
+    spill = 1e-12 * float(np.abs(alpha).max())
+    if np.all(alpha >= -spill) and np.all(alpha <= tracer.upper()[S] + spill):
+        tracer.v[S] += step
+        tracer.f = tracer.f + tracer.rows.times(step) + b
+        tracer.b += b
 
 
 def _resolve(path, tracer, beta):
