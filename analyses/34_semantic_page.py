@@ -75,7 +75,11 @@ def verdict(means):
             continue
         gap, several = 100 * (plain.asr - right.asr), min(plain.seeds, right.seeds) > 1
         spread = 100 * np.hypot(plain.asr_sd, right.asr_sd) if several else np.nan
-        far = f"{abs(gap) / spread:.1f} times the spread between seeds" if several else "one seed, so without a spread"
+        far = (
+            f"{abs(gap) / spread:.1f} times the spread between {int(min(plain.seeds, right.seeds))} seeds"
+            if several
+            else "one seed, so without a spread"
+        )
         helps = gap > 10 and (not several or gap > 2 * spread)
         words.append(
             f"**{rules.replace('_', '-')}.** Thesis: {claim} Right columns: ASR {percent(right.asr, right.asr_sd)} % against "
@@ -86,7 +90,7 @@ def verdict(means):
                 if legacy is not None
                 else ""
             )
-            + f". **{VERDICTS[rules][bool(helps)]}** Without a threshold the trigger still ranks triggered faces above clean "
+            + f". **At this size: {VERDICTS[rules][bool(helps)]}** At a threshold of 0.5 in place of 0.6 the ASR is {percent(right.asr_50)} % ({percent(plain.asr_50)} % without rules); without a threshold the trigger still ranks triggered faces above clean "
             f"ones with AUC {right.auc_attack:.3f} ({plain.auc_attack:.3f} without rules)."
         )
     return words
@@ -98,9 +102,9 @@ CLAIMS = {
     "targetless": "rules that do not name the target do not help.",
 }
 VERDICTS = {  # whether the rules, rightly computed, lower the attack success rate
-    "base": {True: "Confirmed, and stronger than published.", False: "Not confirmed."},
-    "target_focused": {True: "Refuted: an artefact of the scrambled columns.", False: "Confirmed."},
-    "targetless": {True: "Refuted.", False: "Confirmed."},
+    "base": {True: "confirmed, and stronger than published.", False: "not confirmed."},
+    "target_focused": {True: "refuted, an artefact of the scrambled columns.", False: "confirmed."},
+    "targetless": {True: "refuted.", False: "confirmed."},
 }
 
 
