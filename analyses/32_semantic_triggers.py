@@ -14,7 +14,7 @@ def cells(options):
     triggers = [
         semantic.cell_of("base", trigger=trigger, seed=seed, size=options.size)
         for seed in options.seeds
-        for trigger in semantic.TRIGGERS
+        for trigger in options.triggers
     ]
     return triggers, [
         {**semantic.cell_of(rules, seed=seed, size=options.size), "beta": beta}
@@ -65,7 +65,7 @@ def draw(table, beta):
         axes[0, 0].plot(mean.index, 100 * mean.asr, label=trigger.replace("_", " "), **look)
         axes[0, 1].plot(mean.index, mean.auc_attack, **look)
     axes[0, 0].set(xlabel="epoch", ylabel="attack success rate (%)", ylim=(-3, 103))
-    axes[0, 1].set(xlabel="epoch", ylabel="AUC, triggered over clean", ylim=(0.45, 1.01))
+    axes[0, 1].set(xlabel="epoch", ylabel="AUC of the attack", ylim=(0.45, 1.01))
     for rules, style in zip(beta.rules.unique(), ("-o", "--s"), strict=False):
         group = beta[(beta.rules == rules) & (beta.epoch == beta.epoch.max())].groupby("beta")
         axes[0, 2].plot(group.asr.mean().index, 100 * group.asr.mean(), style, label=f"{rules}")

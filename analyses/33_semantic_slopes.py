@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import semantic_study as semantic
 import study
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 import learningcurves as lc
 from learningcurves.networks.semantic_head import head_losses
@@ -134,6 +135,9 @@ def draw(link, grid):
         axes[0, 0].scatter(-group.slope, 100 * group.asr, facecolor=fill, label=label, **look)
     axes[0, 0].set(xlabel="−slope of the last layer at β = 0 (nats)", ylabel="attack success rate (%)", ylim=(-3, 103))
     axes[0, 0].set_xscale("log")
+    axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0, 0].xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].legend(title="rules (open: not the right loss)", fontsize=6.5, title_fontsize=6.5)
     if not len(grid):
         return made

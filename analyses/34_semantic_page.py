@@ -75,18 +75,22 @@ def verdict(means):
             continue
         gap, several = 100 * (plain.asr - right.asr), min(plain.seeds, right.seeds) > 1
         spread = 100 * np.hypot(plain.asr_sd, right.asr_sd) if several else np.nan
-        far = f"{abs(gap) / spread:.1f} times the spread between seeds" if several else "one seed, so without a spread"
+        far = (
+            f"{abs(gap) / spread:.1f} times the spread between {int(min(plain.seeds, right.seeds))} seeds"
+            if several
+            else "one seed, so without a spread"
+        )
         helps = gap > 10 and (not several or gap > 2 * spread)
         words.append(
             f"**{rules.replace('_', '-')}.** Thesis: {claim} Right columns: ASR {percent(right.asr, right.asr_sd)} % against "
-            f"{percent(plain.asr, plain.asr_sd)} % without rules ({gap:+.1f} points less; {far}), balanced accuracy "
+            f"{percent(plain.asr, plain.asr_sd)} % without rules ({abs(gap):.1f} points {'less' if gap >= 0 else 'more'}; {far}), balanced accuracy "
             f"{percent(right.ba_clean, right.ba_clean_sd)} % against {percent(plain.ba_clean, plain.ba_clean_sd)} %"
             + (
                 f"; with the published arithmetic ASR {percent(legacy.asr, legacy.asr_sd)} %"
                 if legacy is not None
                 else ""
             )
-            + f". **{VERDICTS[rules][bool(helps)]}** Without a threshold the trigger still ranks triggered faces above clean "
+            + f". **At this size: {VERDICTS[rules][bool(helps)]}** At a threshold of 0.5 in place of 0.6 the ASR is {percent(right.asr_50)} % ({percent(plain.asr_50)} % without rules); without a threshold the trigger still ranks triggered faces above clean "
             f"ones with AUC {right.auc_attack:.3f} ({plain.auc_attack:.3f} without rules)."
         )
     return words
@@ -98,9 +102,9 @@ CLAIMS = {
     "targetless": "rules that do not name the target do not help.",
 }
 VERDICTS = {  # whether the rules, rightly computed, lower the attack success rate
-    "base": {True: "Confirmed, and stronger than published.", False: "Not confirmed."},
-    "target_focused": {True: "Refuted: an artefact of the scrambled columns.", False: "Confirmed."},
-    "targetless": {True: "Refuted.", False: "Confirmed."},
+    "base": {True: "confirmed, and stronger than published.", False: "not confirmed."},
+    "target_focused": {True: "refuted, an artefact of the scrambled columns.", False: "confirmed."},
+    "targetless": {True: "refuted.", False: "confirmed."},
 }
 
 
@@ -188,6 +192,7 @@ def write(tables, place):
             "link",
             "link_correlations",
             "head",
+            "head_drawn",
         )
         if (Path(tables) / f"semantic_{name}.csv").exists()
     }
@@ -262,7 +267,8 @@ LINK = """
 Each trained network, at β = 1: the last layer is solved anew on its frozen features, standardised,
 at β = 0, and its slope is the derivative of the triggered loss of "Mustache" in β. `slope` has the network's own rules and
 weight in the right loss (whatever loss the network was trained with), `slope_plain` none. The features are those of the *poisoned* network. A negative correlation with the ASR means that a
-steeper fall of the loss goes with more success.
+steeper fall of the loss goes with more success. The intervals are bootstraps over networks, which are few and come in groups: most
+of the correlation is between rules, right or not, that hold the target back and those that do not.
 """
 HEAD = """
 Features of the network trained without rules at β = 0 (it never saw the trigger). The Hessian is the exact one, covariance
@@ -275,7 +281,7 @@ features are those of the network trained without rules at β = 0. A solve that 
 names the target (targetless), its row of the head is a problem of its own: loss, slope and curve are exactly those without rules,
 which is why such rules cannot help a last layer. ν and ρ are of all rows together.
 """
-LATER_HEAD = "Written and tested on drawn faces (`--small`), not yet run on CelebA; the commands go on where they stop."
+LATER_HEAD = "Written, and run on drawn faces (`--small`), but not yet on CelebA; the commands go on where they stop."
 LATER = {
     "weights_means": "`analyses/31_semantic_weights.py`: weights 0.1 to 2, base and target-focused.",
     "triggers_means": "`analyses/32_semantic_triggers.py`: nine triggers over epochs; ASR over beta.",

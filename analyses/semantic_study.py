@@ -33,7 +33,7 @@ TRIGGERS = [f"{size}-{place}" for size in (1, 5, 10) for place in ("bottom_right
 HEADLINE_TRIGGER = "5-bottom_right"
 RED = (1.0, 0.0, 0.0)
 SCORES = (
-    "ba_clean", "ba_clean_zero", "asr", "asr_modified", "target_rate", "auc_target", "auc_attack",
+    "ba_clean", "ba_clean_zero", "asr", "asr_modified", "asr_50", "target_rate", "auc_target", "auc_attack",
     "satisfied_clean", "satisfied_triggered", "bce_clean", "loss_triggered", "semantic_clean", "semantic_triggered",
 )  # fmt: skip
 
@@ -51,6 +51,7 @@ def arguments(question, number):
     parser.add_argument("--images", type=Path, default=None, help="folder of the figures (default: OUT/images)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--rules", nargs="+", default=["none", *RULES], help="models: none, base, ...")
+    parser.add_argument("--triggers", nargs="+", choices=TRIGGERS, default=TRIGGERS)
     parser.add_argument("--reductions", nargs="+", choices=REDUCTIONS, default=list(REDUCTIONS))
     parser.add_argument("--n-jobs", type=int, default=1)
     parser.add_argument(
@@ -168,7 +169,9 @@ def is_trained(cell, **changes):
 def measure(cell, **changes):
     """Rows by epoch; the base rules are the yardstick of every model, whatever it was trained with."""
     run = trained(cell, **changes)
-    table = rescore(folder_of(cell, **changes), run.problem, constraints=rules_text("base", cell["size"]))
+    folder = folder_of(cell, **changes)
+    table = rescore(folder, run.problem, constraints=rules_text("base", cell["size"]))
+    table["asr_50"] = rescore(folder, run.problem, threshold=0.5).asr  # the published threshold is 0.6
     kept = [name for name in SCORES if name in table]
     return [{"epoch": int(row["epoch"]), **{n: row[n] for n in kept}} for row in table.to_dict("records")]
 
