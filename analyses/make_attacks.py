@@ -217,8 +217,9 @@ def in_words(group):
         for name in ("finetune", "fineprune", "anp"):
             row = rows.get(name)
             if row is not None:
+                cut = "" if row.n_pruned != row.n_pruned else f" ({row.n_pruned:.0f} neurons cut)"
                 words.append(
-                    f"{attack}, {name}: ASR {before.asr:.3f} to {row.asr:.3f}, ACC {before.acc:.3f} to {row.acc:.3f}, RA "
+                    f"{attack}, {name}{cut}: ASR {before.asr:.3f} to {row.asr:.3f}, ACC {before.acc:.3f} to {row.acc:.3f}, RA "
                     f"{before.ra:.3f} to {row.ra:.3f} (never attacked: {clean.ra:.3f}). Refitting the last layer on clean samples "
                     f"alone leaves BK {row.head_bk_at_0:.2f}. It takes {few(row)} poisons to bring ASR back to one half; the "
                     f"network that was never attacked takes {few(clean)}."
