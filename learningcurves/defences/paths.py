@@ -1,5 +1,7 @@
 """The weights on the paths through chosen neurons: what enters them alone, and what leaves them."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -30,7 +32,7 @@ def path_masks(tail: Tail, X, neurons, *, incoming: bool = True) -> dict[str, to
     if not tail.before:
         raise NotSupported('paths are those through the last hidden layer; detect with layer="last".')
     check_untied(tail)
-    weight = tail.network.get_submodule(tail.name).weight
+    weight: Any = tail.network.get_submodule(tail.name).weight
     columns = torch.zeros(weight.shape, dtype=torch.bool, device=weight.device)
     columns[:, torch.as_tensor(neurons)] = True
     prefix = f"{tail.name}." if tail.name else ""
