@@ -253,8 +253,8 @@ VERDICT = """
 **Verdict.** (a) Half of the convex finding carries over to these networks. The slope of the last layer flattens with lambda
 at every epoch, steeply at the last, and clean accuracy hardly moves (on CIFAR-10 it rises); where backdoor samples weigh
 little (MNIST, beta = 0.1) BK falls with it, clearly at p = 0.05, within the spread of the seeds at p = 0.15. But at full
-weight (beta = 1) weight decay does not protect: the networks learn the trigger at every lambda tried, and on CIFAR-10 (one
-seed) with few poisoned samples the stronger decay even raises BK. Most of the flattening is lambda itself acting in the
+weight (beta = 1) weight decay does not protect: the networks learn the trigger at every lambda tried (on CIFAR-10
+two seeds, whose intervals are wide). Most of the flattening is lambda itself acting in the
 head: on standardised features at one lambda (`slope standard`) much less of it is left, or none. The slope also steepens
 with training, most under weak decay.
 
