@@ -45,10 +45,9 @@ def measure(cell):
 
 
 def by_share(table):
-    groups = table.groupby(["data", "offset", "rare"], sort=False)
-    found = groups[["n_rare", "index_rare", "rare_is_first", "flagged", "flagged_calibrated"]].mean()
-    found["networks"] = groups.seed.nunique()
-    return found.reset_index()
+    return soda.means(
+        table, ["data", "offset", "rare"], ["n_rare", "index_rare", "rare_is_first", "flagged", "flagged_calibrated"]
+    )
 
 
 if __name__ == "__main__":

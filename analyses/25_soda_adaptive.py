@@ -40,10 +40,7 @@ def measure(cell):
 
 
 def by_rho(table):
-    groups = table.groupby(["data", "offset", "rho"], sort=False)
-    found = groups[["acc", "sr", "index_true", "target_right", "flagged"]].mean()
-    found["networks"] = groups.seed.nunique()
-    return found.reset_index()
+    return soda.means(table, ["data", "offset", "rho"], ["acc", "sr", "index_true", "target_right", "flagged"])
 
 
 if __name__ == "__main__":

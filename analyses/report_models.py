@@ -221,10 +221,6 @@ def beyond():
         f"MNIST, random draws, {repeats.min()} to {repeats.max()} repeats; one axis moves, the others stay at a 3×3 patch, "
         "p = 0.1, 1500 samples, two classes. Rank correlations are at fixed learner and λ, with 95 % intervals over "
         "repeats; bars in the figures span the repeats.",
-        # tables of the script before it ran its grids through `run_grid` have no status
-        ""
-        if "status" in runs
-        else "The table was made by an earlier version of the script, whose random draws differ from today's.",
         *parts,
         "A reading of the trigger's shape: with one patch for both classes and swapped labels the patch has to push some "
         "samples up and others down, which a linear score cannot do; the published patch of its own for each class can be "

@@ -216,6 +216,14 @@ def with_interval(hits) -> dict:
     }
 
 
+def means(table, by, columns):
+    """Return the means of columns over the networks of each group, and how many seeds there are."""
+    groups = table.groupby(by, sort=False)
+    found = groups[columns].mean()
+    found["networks"] = groups.seed.nunique()
+    return found.reset_index()
+
+
 def markdown(table, digits=3):
     """Return a table in Markdown."""
     table = table.copy()
