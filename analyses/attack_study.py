@@ -102,18 +102,8 @@ def device():
 
 
 def training(data):
-    size = SIZES[data]
-    return {
-        "epochs": size["epochs"],
-        "batch_size": size["batch"],
-        "lr": 0.1,
-        "weight_decay": 5e-4,
-        "schedule": "one_cycle",
-        "augment": FlipAndShift(pixels=4) if data.startswith("cifar10") else None,
-        "record": "none",
-        "progress": False,
-        "device": device(),
-    }
+    augment = FlipAndShift(pixels=4) if data.startswith("cifar10") else None
+    return study.training(SIZES[data], augment=augment, device=device())
 
 
 def trained(data, seed, problem, name):

@@ -128,16 +128,7 @@ def new_network(data, seed):
 
 
 def training(data):
-    size = SIZES[data]
-    return {
-        "epochs": size["epochs"],
-        "batch_size": size["batch"],
-        "lr": 0.1,
-        "weight_decay": 5e-4,
-        "schedule": "one_cycle",
-        "record": "none",
-        "progress": False,
-    }
+    return study.training(SIZES[data])
 
 
 def trained(cell, name, fit):

@@ -163,6 +163,20 @@ def learner_of(name, gamma=None, **options):
     return {"linear_svm": lc.LinearSVM, "logistic": lc.Logistic, "ridge": lc.Ridge}[name](**options)
 
 
+def training(size, **more):
+    """Return how the networks of attacks and of SODA are trained, from the entry of a study's `SIZES`."""
+    return {
+        "epochs": size["epochs"],
+        "batch_size": size["batch"],
+        "lr": 0.1,
+        "weight_decay": 5e-4,
+        "schedule": "one_cycle",
+        "record": "none",
+        "progress": False,
+        **more,
+    }
+
+
 def data_folder():
     return Path(os.environ.get("LEARNINGCURVES_DATA", HERE.parent.parent / "shared" / "data"))
 
