@@ -7,6 +7,7 @@ import numpy as np
 
 from learningcurves.checks import check_choice, check_fraction, check_integer, check_number, check_seed
 from learningcurves.data.faces import Faces
+from learningcurves.data.problem import SampleSets
 from learningcurves.data.split import stratified_order
 from learningcurves.errors import InvalidInput
 from learningcurves.memory import check_memory
@@ -14,7 +15,7 @@ from learningcurves.streams import generator
 
 
 @dataclass(frozen=True, eq=False)
-class AttributeProblem:
+class AttributeProblem(SampleSets):
     """Clean, backdoor, test and triggered samples with K binary labels each.
 
     Attributes
@@ -31,27 +32,9 @@ class AttributeProblem:
         What the samples depend on.
     """
 
-    X_clean: np.ndarray
-    y_clean: np.ndarray
-    X_backdoor: np.ndarray
-    y_backdoor: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
-    X_triggered: np.ndarray
-    y_triggered: np.ndarray
     names: tuple[str, ...]
     target: int
     provenance: dict = field(default_factory=dict)
-
-    @property
-    def n_clean(self) -> int:
-        """Number of clean training samples."""
-        return len(self.X_clean)
-
-    @property
-    def n_backdoor(self) -> int:
-        """Number of backdoor training samples."""
-        return len(self.X_backdoor)
 
     @property
     def parts(self) -> dict[str, Any]:

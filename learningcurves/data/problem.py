@@ -170,7 +170,36 @@ class Dataset:
 
 
 @dataclass(frozen=True, eq=False)
-class BackdoorProblem:
+class SampleSets:
+    """The four sample sets of every backdoor problem, whatever its labels are."""
+
+    X_clean: np.ndarray
+    y_clean: np.ndarray
+    X_backdoor: np.ndarray
+    y_backdoor: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+    X_triggered: np.ndarray
+    y_triggered: np.ndarray
+
+    @property
+    def n_clean(self) -> int:
+        """Number of clean training samples."""
+        return self.X_clean.shape[0]
+
+    @property
+    def n_backdoor(self) -> int:
+        """Number of backdoor training samples."""
+        return self.X_backdoor.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of a sample."""
+        return int(np.prod(self.X_clean.shape[1:]))
+
+
+@dataclass(frozen=True, eq=False)
+class BackdoorProblem(SampleSets):
     """Clean training samples, backdoor samples, and the two test sets.
 
     Every curve and slope is a function of one such problem: J(w; beta) sums the losses of the clean samples
@@ -197,14 +226,6 @@ class BackdoorProblem:
     learners. The arrays are exposed read-only.
     """
 
-    X_clean: np.ndarray
-    y_clean: np.ndarray
-    X_backdoor: np.ndarray
-    y_backdoor: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
-    X_triggered: np.ndarray
-    y_triggered: np.ndarray
     y_source: np.ndarray | None = field(default=None, kw_only=True)
     image_shape: tuple[int, int, int] | None = field(default=None, kw_only=True)
     value_range: tuple[float, float] | None = field(default=None, kw_only=True)
@@ -230,21 +251,6 @@ class BackdoorProblem:
         if self.y_source is not None:
             y = check_labels(self.y_source, "y_source", self.X_triggered.shape[0], known=known)
             object.__setattr__(self, "y_source", _frozen(y))
-
-    @property
-    def n_clean(self) -> int:
-        """Number of clean training samples."""
-        return self.X_clean.shape[0]
-
-    @property
-    def n_backdoor(self) -> int:
-        """Number of backdoor training samples."""
-        return self.X_backdoor.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        """Number of features of a sample."""
-        return self.X_clean.shape[1]
 
     @property
     def classes(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from learningcurves.checks import check_reg
-from learningcurves.data.problem import BackdoorProblem
+from learningcurves.data.problem import BackdoorProblem, SampleSets
 from learningcurves.errors import InvalidInput
 from learningcurves.learners.learners import Logistic, Softmax
 from learningcurves.networks.head_features import head_features
@@ -26,42 +26,19 @@ from learningcurves.solvers.smooth import SmoothSystem
 
 
 @dataclass(frozen=True, eq=False)
-class HeadProblem:
+class HeadProblem(SampleSets):
     """Standardised features of the four sample sets with target vectors (or codes) of several outputs.
 
     The same attributes as a `BackdoorProblem`, for losses whose labels are not classes. `test_loss` is the loss that
     the test sets are scored with.
     """
 
-    X_clean: np.ndarray
-    y_clean: np.ndarray
-    X_backdoor: np.ndarray
-    y_backdoor: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
-    X_triggered: np.ndarray
-    y_triggered: np.ndarray
     test_loss: Loss | None = None
     y_source: np.ndarray | None = None
     classes: np.ndarray | None = None
     image_shape: tuple | None = None
     provenance: Mapping = field(default_factory=dict)
     is_sparse = False
-
-    @property
-    def n_clean(self) -> int:
-        """Number of clean training samples."""
-        return len(self.X_clean)
-
-    @property
-    def n_backdoor(self) -> int:
-        """Number of backdoor training samples."""
-        return len(self.X_backdoor)
-
-    @property
-    def n_features(self) -> int:
-        """Number of features of a sample."""
-        return self.X_clean.shape[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,25 +107,43 @@ def poison(
         )
     clean = clean_rows(data, selection, mode)
     stamp = {"image_shape": shape, "value_range": value_range, "classes": classes}
-    X_backdoor, y_source = data.X_train[selection.indices], data.y_train[selection.indices]
-    return BackdoorProblem(
-        data.X_train[clean],
-        data.y_train[clean],
-        trigger.apply(X_backdoor, y_source, **stamp),
-        moved_labels(y_source, relabel),
-        data.X_test,
-        data.y_test,
-        trigger.apply(data.X_test[triggered], data.y_test[triggered], **stamp),
-        moved_labels(data.y_test[triggered], target_of),
-        y_source=data.y_test[triggered],
-        image_shape=shape,
-        value_range=value_range,
-        class_names=data.class_names,
+    chosen, y_chosen = data.X_train[selection.indices], data.y_train[selection.indices]
+    return assembled(
+        data,
+        clean,
+        (trigger.apply(chosen, y_chosen, **stamp), moved_labels(y_chosen, relabel)),
+        (trigger.apply(data.X_test[triggered], data.y_test[triggered], **stamp), data.y_test[triggered]),
+        target_of,
+        images=(shape, value_range),
         provenance={
             **record(data, "trigger", selection, mode, target_of),
             **trigger_facts(trigger),
             "include_target": bool(include_target),
         },
+    )
+
+
+def assembled(data: Dataset, clean, backdoor, triggered, target_of, *, images, provenance, test: Any = slice(None)):
+    """Return the problem of an attack.
+
+    `clean` and `test` are rows of the data's training and test samples, `backdoor` is (samples, the attacker's labels),
+    `triggered` is (samples, true labels), which `target_of` moves; `images` is (image shape, value range).
+    """
+    (X_backdoor, y_backdoor), (X_triggered, y_source), (image_shape, value_range) = backdoor, triggered, images
+    return BackdoorProblem(
+        data.X_train[clean],
+        data.y_train[clean],
+        X_backdoor,
+        y_backdoor,
+        data.X_test[test],
+        data.y_test[test],
+        X_triggered,
+        moved_labels(y_source, target_of),
+        y_source=y_source,
+        image_shape=image_shape,
+        value_range=value_range,
+        class_names=data.class_names,
+        provenance=provenance,
     )
 
 

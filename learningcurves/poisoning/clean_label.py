@@ -7,7 +7,7 @@ import numpy as np
 from learningcurves.checks import check_choice
 from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.poisoning.backdoor import check_images, clean_rows, label_map, moved_labels, record, trigger_facts
+from learningcurves.poisoning.backdoor import assembled, check_images, clean_rows, label_map, record, trigger_facts
 from learningcurves.poisoning.base import Trigger
 from learningcurves.poisoning.selection import select
 from learningcurves.poisoning.stamping import check_in_range
@@ -86,19 +86,13 @@ def poison_clean_label(
     chosen, labels = data.X_train[selection.indices], data.y_train[selection.indices]
     changed, facts = _perturbed(perturb, chosen, labels, shape, value_range)
     stamp = {"image_shape": shape, "value_range": value_range, "classes": data.classes}
-    return BackdoorProblem(
-        data.X_train[clean],
-        data.y_train[clean],
-        trigger.apply(changed, labels, **stamp),
-        labels,
-        data.X_test,
-        data.y_test,
-        trigger.apply(data.X_test[triggered], data.y_test[triggered], **stamp),
-        moved_labels(data.y_test[triggered], target_of),
-        y_source=data.y_test[triggered],
-        image_shape=shape,
-        value_range=value_range,
-        class_names=data.class_names,
+    return assembled(
+        data,
+        clean,
+        (trigger.apply(changed, labels, **stamp), labels),
+        (trigger.apply(data.X_test[triggered], data.y_test[triggered], **stamp), data.y_test[triggered]),
+        target_of,
+        images=(shape, value_range),
         provenance={
             **record(data, "clean_label", selection, mode, target_of),
             **trigger_facts(trigger),

@@ -9,7 +9,7 @@ import numpy as np
 from learningcurves.checks import check_choice, check_number
 from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.errors import InvalidInput
-from learningcurves.poisoning.backdoor import check_images, clean_rows, label_map, moved_labels, record
+from learningcurves.poisoning.backdoor import assembled, check_images, clean_rows, label_map, moved_labels, record
 from learningcurves.poisoning.selection import select
 
 
@@ -93,19 +93,14 @@ def poison_semantic(
     if not len(others):
         raise InvalidInput("all test samples are attacked, so none is left to measure clean accuracy on.")
     chosen = selection.indices
-    return BackdoorProblem(
-        data.X_train[clean],
-        data.y_train[clean],
-        data.X_train[chosen],
-        moved_labels(data.y_train[chosen], target_of),
-        data.X_test[others],
-        data.y_test[others],
-        data.X_test[attacked],
-        moved_labels(data.y_test[attacked], target_of),
-        y_source=data.y_test[attacked],
-        image_shape=data.image_shape,
-        value_range=data.value_range,
-        class_names=data.class_names,
+    return assembled(
+        data,
+        clean,
+        (data.X_train[chosen], moved_labels(data.y_train[chosen], target_of)),
+        (data.X_test[attacked], data.y_test[attacked]),
+        target_of,
+        test=others,
+        images=(data.image_shape, data.value_range),
         provenance={
             **record(data, "semantic", selection, mode, target_of),
             "trigger": repr(feature) if callable(feature) else "given samples",
