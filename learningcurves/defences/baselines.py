@@ -12,7 +12,8 @@ from learningcurves.defences.base import Defended, accuracy, check_network, froz
 from learningcurves.defences.class_samples import class_samples
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.learners.learners import Softmax
-from learningcurves.networks.features import find_head, sample_features
+from learningcurves.networks.features import sample_features
+from learningcurves.networks.head import find_head
 from learningcurves.networks.runtime import torch_threads
 from learningcurves.solvers.certificate import Certificate
 from learningcurves.streams import integer

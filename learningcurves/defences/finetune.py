@@ -9,7 +9,8 @@ from torch import nn
 from learningcurves.checks import check_integer, check_number
 from learningcurves.defences.base import Defended, accuracy, check_network, clean_samples, frozen_copy
 from learningcurves.errors import InvalidInput
-from learningcurves.networks.features import find_head, sample_features
+from learningcurves.networks.features import sample_features
+from learningcurves.networks.head import find_head
 from learningcurves.networks.runtime import network_device, torch_threads
 from learningcurves.networks.train import train
 

@@ -16,7 +16,7 @@ from learningcurves.defences.paths import check_untied, path_masks
 from learningcurves.defences.tail import make_tail
 from learningcurves.errors import InvalidInput
 from learningcurves.networks.batches import as_samples, fit_input
-from learningcurves.networks.features import find_head
+from learningcurves.networks.head import find_head
 from learningcurves.networks.runtime import network_device, network_dtype
 
 

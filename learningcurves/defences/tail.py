@@ -9,7 +9,7 @@ from torch import nn
 
 from learningcurves.defences.affine import AffineTrace
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.features import find_head
+from learningcurves.networks.head import find_head
 from learningcurves.networks.runtime import evaluation_mode, network_device, private_random_state
 
 LAYER_BYTES = 32 * 2**20  # what one tensor of changed copies may take: bounds the memory of an intervention

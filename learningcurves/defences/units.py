@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.features import find_head
+from learningcurves.networks.head import find_head
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _LAYERS = (*_CONVOLUTIONS, nn.Linear)

@@ -13,13 +13,15 @@ from learningcurves.networks.augment import FlipAndShift
 from learningcurves.networks.batches import NetworkData, as_network_data
 from learningcurves.networks.cache import FeatureExtractor
 from learningcurves.networks.cnn import SmallCNN
-from learningcurves.networks.curve import TrainedCurve, train_curve
-from learningcurves.networks.features import Features, Head, extract_features, find_head
+from learningcurves.networks.curve import train_curve
+from learningcurves.networks.features import Features, extract_features
+from learningcurves.networks.head import Head, find_head
 from learningcurves.networks.losses import BCE, MSE, CrossEntropy
 from learningcurves.networks.mobilenet import MobileNetV2, MobileNetV2Features
 from learningcurves.networks.resnet import ResNet18
 from learningcurves.networks.scores import evaluate
 from learningcurves.networks.train import Training, train
+from learningcurves.networks.trained_curve import TrainedCurve
 from learningcurves.networks.weights import load_weights, save_weights
 
 __all__ = [

@@ -7,7 +7,8 @@ import numpy as np
 from learningcurves.data.problem import BackdoorProblem
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import PARTS
-from learningcurves.networks.features import find_head, sample_features
+from learningcurves.networks.features import sample_features
+from learningcurves.networks.head import find_head
 
 
 def head_features(module, data, head, batch_size, threads):

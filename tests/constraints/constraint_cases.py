@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from learningcurves.constraints.notation import holds, load_constraints
+from learningcurves.constraints.formula import holds
+from learningcurves.constraints.notation import load_constraints
 
 SETS = {
     "implications": "X0 >> ~(X1 | X2)\nX3 | X1\n(X2 >> X4) & (X4 >> X2)",

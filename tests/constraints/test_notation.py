@@ -6,7 +6,7 @@ from constraint_cases import as_text, every_label, formulas, satisfied_by_python
 from hypothesis import given, settings
 
 import learningcurves as lc
-from learningcurves.constraints.notation import holds, variables
+from learningcurves.constraints.formula import holds, variables
 from learningcurves.errors import InvalidInput
 
 
