@@ -12,6 +12,7 @@ from learningcurves.grid.tasks import make_learner
 QUESTION = __doc__
 REG = [float(r) for r in np.geomspace(1e-3, 1e4, 15)]
 REG_RBF = [float(r) for r in np.geomspace(1e-3, 1e2, 11)]
+REG_REGION = [float(r) for r in np.geomspace(1e-3, 1e6, 19)]  # on features the safe region goes on beyond 1e4
 FRACTIONS = [0.02, 0.05, 0.1, 0.2]
 ACCURACY_TOL, BK_MAX = 0.02, 0.1  # the defaults of lc.safe_region
 N_SEEDS = 2  # of the region's stability; the maps have one seed
@@ -23,11 +24,12 @@ def grids(kind, pairs):
     low, high = study.GAMMAS[kind]
     first = {"trigger": study.patches(kind, study.PATCHES[kind][:1])}
     base = study.settings(kind) | {"data": pairs, "beta": [0.0, 1.0]}
-    linear = {"learner": list(study.LINEAR), "reg": REG[:: 2 if kind == "digits" else 1]}
+    step = 2 if kind == "digits" else 1
+    linear = {"learner": list(study.LINEAR), "reg": REG[::step]}
     gammas = [float(g) for g in np.geomspace(low, high * 10, 5)]
     seeds = study.settings(kind, study.SEEDS[:N_SEEDS])
-    sizes = study.patches(kind, study.PATCHES[kind][: None if kind == "mnist" else 1])  # features cost more than pixels
-    regions = {f"{kind}-stability": base | linear | seeds | {"trigger": sizes, "fraction": 0.1}}
+    triggers = {"trigger": [study.patches(kind), study.INVISIBLE], "fraction": 0.1}
+    regions = {f"{kind}-stability": base | linear | {"reg": REG_REGION[::step]} | seeds | triggers}
     return regions, {
         f"{kind}-fraction": base | linear | first | {"fraction": FRACTIONS},
         f"{kind}-gamma": base | first | {"fraction": 0.1, "learner": "rbf_svm", "gamma": gammas, "reg": REG_RBF},
@@ -41,6 +43,7 @@ def measure_region(task):
     low = min((a for a, _ in region.intervals), default=float("nan"))
     high = max((b for _, b in region.intervals), default=float("nan"))
     facts = {"n_intervals": len(region.intervals), "safe_low": low, "safe_high": high, "best": region.best}
+    facts |= {"searched_low": reg[0], "searched_high": reg[-1]}
     rows = {name: [float(value)] for name, value in {"beta": 1.0, **facts}.items()}
     return [{"facts": {}, "rows": rows} for _ in reg]
 
@@ -60,30 +63,35 @@ def regions(table):
     """Return one row a cell: the hull of the safe lambda at p = 0.1 (linear learners)."""
     part = table[table.status == "ok"].astype({"n_intervals": int})
     keys = ["pair", "learner", "trigger", "seed"]
-    return part.drop_duplicates(keys)[[*keys, "n_intervals", "safe_low", "safe_high", "best"]]
+    facts = ["n_intervals", "safe_low", "safe_high", "searched_low", "searched_high", "best"]
+    return part.drop_duplicates(keys)[[*keys, *facts]]
 
 
 def stability(found):
-    """Share of lambda (on the log scale) that pairs of regions have in common, by what the two differ in."""
+    """Share of lambda (on the log scale) that pairs of regions have in common, by the one thing the two differ in."""
     rows = []
     for name, group in found.groupby("learner", sort=False):
         cells = group.to_dict("records")
-        for what in ("seed", "trigger", "pair"):
-            others = [c for c in ("pair", "trigger", "seed") if c != what]
-            scores = [
-                _overlap(a, b)
-                for i, a in enumerate(cells)
-                for b in cells[:i]
-                if a[what] != b[what] and all(a[c] == b[c] for c in others)
-            ]
-            scores = [score for score in scores if np.isfinite(score)]
-            if scores:
+        scores = {}
+        for i, a in enumerate(cells):
+            for b in cells[:i]:
+                differ = [c for c in ("seed", "trigger", "pair") if a[c] != b[c]]
+                if len(differ) == 1 and np.isfinite(score := _overlap(a, b)):
+                    scores.setdefault(_word(differ[0], a, b), []).append(score)
+        for what in ("seed", "size", "trigger", "pair"):
+            if what in scores:
                 rows.append(
-                    {"learner": name, "differ_in": what, "overlap": np.mean(scores), "smallest": np.min(scores)}
-                    | {"n_pairs": len(scores), "share_empty": float((group.n_intervals == 0).mean())}
+                    {"learner": name, "differ_in": what, "overlap": np.mean(scores[what])}
+                    | {"smallest": np.min(scores[what]), "n_pairs": len(scores[what])}
+                    | {"share_empty": float((group.n_intervals == 0).mean())}
                 )
     columns = ["learner", "differ_in", "overlap", "smallest", "n_pairs", "share_empty"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _word(differ, a, b):
+    """Tell two sizes of the patch from two kinds of trigger."""
+    return "size" if differ == "trigger" and all(c["trigger"].startswith("patch") for c in (a, b)) else differ
 
 
 def _overlap(a, b):

@@ -21,7 +21,7 @@ SMALL = {"size": [1, 2, 4], "shape": VALUES["shape"], "strength": [0.25, 1.0], "
 ORDER = (7, 1, 3, 0, 5, 2, 4, 6, 8, 9)  # digits, so that two classes are the pair 7-1
 
 
-# %% Grids: one axis moves, the others stay at a random patch for each class, p = 0.1, two classes
+# %% Grids: one axis moves, the others stay at a random patch for each class, p = 0.1, two classes that change places
 def grids(small):
     """Return {axis:value: grid}; an axis that the grid file knows would be one grid, but others move with most."""
     kind, size = ("digits", 2) if small else ("mnist", 3)
@@ -44,7 +44,9 @@ def grids(small):
             elif axis == "side":
                 keys["image_size"] = value
             elif axis == "classes":
-                keys |= {"data": f"{kind}:" + "-".join(map(str, ORDER[:value])), "learner": "softmax"}
+                # one target, so that one patch serves all: with a patch of its own a class would be told by its patch alone
+                keys |= {"data": f"{kind}:" + "-".join(map(str, ORDER[:value])), "learner": "softmax", "labels": 0}
+                keys["fraction"] = 0.05 * value / (value - 1)  # of the other classes: 5 % of all samples
                 keys |= {} if small else {"image_size": 14, "n_test": min(250 * value, 1000)}
             wanted[f"{axis}-{value}".replace(" ", "_")] = keys
     return wanted
@@ -65,8 +67,7 @@ def trigger_of(axis, value, size):
     if axis == "side":
         return patch | {"size": 4 * value // 28}  # the same share of the image
     if axis == "strength":
-        return {"kind": "solid_patch", "size": size, "alpha": float(value)}
-    # several classes share one patch: with a patch of its own a class would be told by its patch alone
+        return patch | {"alpha": float(value)}
     return patch | {"per_class": axis != "classes"}
 
 
@@ -75,6 +76,9 @@ def runs(table):
     axis, value = (table.grid.str.split("-", n=1).str[i] for i in (0, 1))
     found = study.ends(table.assign(axis=axis, value=value.str.replace("_", " ")))
     found = found.rename(columns={"accuracy_clean_1": "accuracy_clean", "accuracy_clean": "accuracy_clean_0"})
+    one_target = found.asr_1.notna()  # then samples of the target class itself do not count
+    found["bk"] = found.asr_1.where(one_target, found.bk)
+    found["bk_floor"] = found.asr.where(one_target, found.bk_floor)
     columns = ["axis", "value", "learner", "repeat", "reg", "slope", "relative", "bk", "bk_floor", "accuracy_clean"]
     return found[[*columns, "status"]]
 

@@ -1,4 +1,4 @@
-"""Sections of the report: parameter deviation, explanations, maps, what the paper left open, features, run times."""
+"""Sections of the report: parameter deviation, explanations, what the paper left open, features, run times."""
 
 from report_tools import (
     LEARNERS,
@@ -147,64 +147,6 @@ def _explained(kind, found):
     )  # fmt: skip
 
 
-# %% 5. Maps
-def maps():
-    kinds = have("regions")
-    return section(
-        "## 5. Maps and the safe region",
-        commands(
-            *(f"python analyses/05_maps.py --pairs {kind} --tables analyses/tables" for kind, _ in kinds),
-            "python figures/fig_maps.py",
-        ),
-        "Safe: at β = 1 clean accuracy within 0.02 of the best along λ, and BK at most 0.1 (`lc.safe_region`; ends bisected "
-        "on exact solves).",
-        *(_regions(kind, found) for kind, found in kinds),
-    )
-
-
-def _regions(kind, found):
-    rows = []
-    for name, group in found.groupby("learner", sort=False):
-        ends = [number(v, 2) for end in (group.safe_low, group.safe_high) for v in (end.min(), end.max())]
-        rows.append([LEARNERS[name], f"{int((group.n_intervals > 0).sum())} of {len(group)}", *ends])
-    head = ["learner", "has a safe region", "lower end from", "to", "upper end from", "to"]
-    return section(
-        f"{kind}, p = 0.1; {found.pair.nunique()} pairs, {found.seed.nunique()} seeds, "
-        f"{found.trigger.nunique()} sizes of the patch:",
-        markdown(head, rows),
-        f"{int((found.safe_high > 9999).sum())} of the upper ends are 10⁴, the end of the range that was searched: the region may go on.",
-        _stability(found, table(f"stability_{kind}")),
-        picture(f"regions_{kind}", f"{kind}: safe λ by pair and patch, one bar a seed; a cross where there is none"),
-        picture(f"map_fraction_{kind}_bk", f"{kind}: BK over λ and the poisoned fraction, safe cells outlined"),
-        picture(f"map_fraction_{kind}_accuracy_clean", f"{kind}: clean accuracy over the same, safe cells outlined"),
-        picture(f"map_gamma_{kind}", f"{kind}: BK and clean accuracy of the RBF SVM over λ and γ"),
-    )
-
-
-def _stability(found, shared):
-    if shared is None or shared.empty:
-        return ""
-    rows = [
-        [LEARNERS[r.learner], r.differ_in, f"{r.overlap:.0%}", f"{r.smallest:.0%}", r.n_pairs]
-        for r in shared.itertuples()
-    ]
-    mean = shared.groupby("differ_in").overlap.mean()
-    some = int((found.n_intervals > 0).sum())
-    moves = [name for name, overlap in mean.items() if overlap < 0.8]
-    return section(
-        "Overlap of two regions (share of λ on the log scale that both hold of what either holds; 0 where only one is empty):",
-        markdown(["learner", "the two differ in", "mean overlap", "smallest", "pairs compared"], rows),
-        claim(
-            "there is a region of hyperparameters that is accurate and resists backdoors",
-            "pictures only",
-            f"{some} of {len(found)} cells have one; mean overlap "
-            + ", ".join(f"{v:.0%} for another {name}" for name, v in mean.items()),
-            ("confirmed" if some == len(found) else "confirmed where it exists")
-            + (f"; one region for all does not follow: it moves with the {', '.join(moves)}" if moves else "; stable"),
-        ),
-    )
-
-
 # %% 6. Beyond the paper
 def beyond():
     said = table("sentences_mnist")
@@ -218,14 +160,14 @@ def beyond():
     return section(
         "## 6. Beyond the paper",
         commands("python analyses/06_beyond.py --tables analyses/tables", "python figures/fig_beyond.py --data mnist"),
-        f"MNIST, random draws, {repeats.min()} to {repeats.max()} repeats; one axis moves, the others stay at a 3×3 patch, "
-        "p = 0.1, 1500 samples, two classes. Rank correlations are at fixed learner and λ, with 95 % intervals over "
+        f"MNIST, random draws, {repeats.min()} to {repeats.max()} repeats; one axis moves, the others stay at a 3×3 patch of "
+        "each class's own, p = 0.1, 1500 samples, two classes that change places. The number of classes has one shared patch "
+        "and one target (BK without the target's own samples), 5 % of all samples poisoned, and images of 14×14. Rank correlations are at fixed learner and λ, with 95 % intervals over "
         "repeats; bars in the figures span the repeats.",
         *parts,
         "A reading of the trigger's shape: with one patch for both classes and swapped labels the patch has to push some "
-        "samples up and others down, which a linear score cannot do; the published patch of its own for each class can be "
-        "learned. The strength is measured with a shared white square and shares that limit; so is the number of classes, "
-        "with a shared patch and the next label.",
+        "samples up and others down, which a linear score cannot do; a patch of its own for each class, as published, or one "
+        "target for all can be learned.",
     )
 
 
@@ -276,8 +218,9 @@ def times():
     return section(
         "## 8. What it took",
         "CPU time of the runs that made these tables, features, bootstraps and imports included, one process of one thread, "
-        "on a machine busy with other work, which makes CPU time longer. Runs: an analysis that was stopped went on in "
-        "another run; one stopped at a limit of CPU time counts with that limit.",
+        "on a machine busy with other work, which makes CPU time longer. Features are computed once and kept: they count in "
+        "the analysis that was the first to need them, 02 where it ran first. Runs: an analysis that was stopped went on in "
+        "another run, and the time is the sum; cells that were under way when it was stopped are in it twice.",
         markdown(["analysis", "data", "cells", "CPU minutes", "runs"], rows),
         f"In all — {words}. Cells are independent: `--n-jobs 2` shares that between two cores.",
         f"Not timed: the tables of {', '.join(untimed)} are older than this record." if untimed else "",

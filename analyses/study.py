@@ -6,11 +6,13 @@ folders of their own, so that an interrupted study goes on where it stopped; wha
 
 import argparse
 import ast
+import atexit
 import hashlib
 import inspect
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -40,7 +42,7 @@ GAMMAS = {"mnist": (5e-4, 5e-3), "cifar10": (1e-4, 1e-3), "imagenette": (1e-4, 1
 LINEAR = ("linear_svm", "logistic", "ridge")
 INVISIBLE = {"kind": "invisible", "strength": 10 / 255}
 IMAGE_SIDE = 128  # pictures are enlarged to this before the feature extractor
-RUN = {"collect": False, "started": time.perf_counter(), "cells": 0}
+RUN = {"collect": False, "noted": False, "started": time.perf_counter(), "cells": 0}
 
 
 # %% Command line
@@ -67,6 +69,9 @@ def arguments(question, number, *, data=("mnist",)):
     options.tables = options.tables or options.out / "tables"
     options.number = number
     print(question)
+    if not options.collect:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a scheduler's stop ends it as Ctrl-C does
+        atexit.register(_note_run, options)
     return options
 
 
@@ -135,7 +140,7 @@ def _in_short(frame):
 
 def ends(table):
     """Return one row a curve: what the slope says at beta = 0, and what came of it at beta = 1."""
-    names = ["loss_triggered", "accuracy_clean", "loss_clean"]
+    names = ["loss_triggered", "accuracy_clean", "loss_clean", "asr"]
     first = table[table.beta == 0].drop(columns="bk")
     last = table[table.beta == 1].set_index(["grid", "cell"])
     last = last[["bk", *names, "status"]].add_suffix("_1").rename(columns={"bk_1": "bk"})
@@ -250,27 +255,40 @@ def read_table(name, folder=None):
 
 
 def finish(options):
-    """Add this run to what the analysis has cost so far, and write the sum into the table of times.
-
-    An analysis that was interrupted has several runs; seconds are of CPU time, summed over processes.
-    """
+    """Add this run to what the analysis has cost so far, and write the sum into the table of times."""
     if RUN["collect"]:
         return
-    from joblib.externals.loky import get_reusable_executor
-
-    if options.n_jobs != 1:
-        get_reusable_executor().shutdown(wait=True)  # the time of a child is known when it has ended
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = time.process_time() + children.ru_utime + children.ru_stime
-    data = " ".join(by_kind(options.pairs))
-    path = options.out / f"seconds-{data.replace(' ', '-')}.json"
-    runs = json.loads(path.read_text()) if path.exists() else []
-    runs.append({"cpu": cpu, "wall": time.perf_counter() - RUN["started"], "n_jobs": options.n_jobs})
-    write_atomic(path, json.dumps(runs, indent=1).encode())
-    row = {"analysis": options.number, "data": data, "cells": RUN["cells"], "cpu_seconds": sum(r["cpu"] for r in runs)}
-    row |= {"n_jobs": options.n_jobs, "runs": len(runs)}
+    runs = _note_run(options)
+    row = {"analysis": options.number, "data": _data(options), "cells": RUN["cells"]}
+    row |= {"cpu_seconds": sum(r["cpu"] for r in runs), "n_jobs": options.n_jobs, "runs": len(runs)}
     table = Path(options.tables) / "times.csv"
     rows = read_table("times", options.tables).astype({"analysis": str}).to_dict("records") if table.exists() else []
     rows = [r for r in rows if (r["analysis"].zfill(2), r["data"]) != (row["analysis"], row["data"])]
     frame = pd.DataFrame([*rows, row]).assign(analysis=lambda f: f.analysis.astype(str).str.zfill(2))
     write_table(frame.sort_values(["data", "analysis"]), options.tables, "times", digits=4)
+
+
+def _note_run(options):
+    """Add the CPU time of this run, with its workers, to the file beside the cells; return all runs so far.
+
+    An analysis that was stopped has several runs, and each notes itself as it ends: the sum is what was measured.
+    """
+    path = options.out / f"seconds-{_data(options).replace(' ', '-')}.json"
+    runs = json.loads(path.read_text()) if path.exists() else []
+    if RUN["noted"]:
+        return runs
+    if options.n_jobs != 1:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)  # the time of a child is known when it has ended
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = time.process_time() + children.ru_utime + children.ru_stime
+    runs.append({"cpu": cpu, "wall": time.perf_counter() - RUN["started"], "n_jobs": options.n_jobs})
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(runs, indent=1).encode())
+    RUN["noted"] = True
+    return runs
+
+
+def _data(options):
+    return " ".join(by_kind(options.pairs))

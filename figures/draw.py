@@ -15,7 +15,7 @@ def options(question):
     parser = argparse.ArgumentParser(description=question)
     parser.add_argument("--tables", type=Path, default=TABLES, help="folder of the tables")
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
-    parser.add_argument("--data", nargs="+", default=["mnist", "cifar10"], help="mnist, cifar10, digits")
+    parser.add_argument("--data", nargs="+", default=["mnist", "cifar10", "imagenette"], help="or digits")
     parser.add_argument("--formats", nargs="+", default=["png"], help="png, pdf, svg")
     return parser
 

@@ -10,7 +10,7 @@ parser = draw.options(__doc__)
 parser.add_argument("--reg", type=float, default=1.0)
 given = parser.parse_args()
 WORDS = {
-    "size": "side of the patch (pixels)", "shape": "trigger", "strength": "opacity of a white 3×3 square",
+    "size": "side of the patch (pixels)", "shape": "trigger", "strength": "opacity α of the patch",
     "n_train": "training samples", "side": "side of the images (pixels)", "classes": "number of classes",
 }  # fmt: skip
 

@@ -42,6 +42,11 @@ def panels(rows, x, values):
     return fig
 
 
+def in_words(trigger):
+    name, size = trigger.split("-")
+    return f"{size} px" if name == "patch" else name
+
+
 for kind in given.data:
     table = draw.table(given, f"maps_{kind}")
     if table is None:
@@ -73,15 +78,15 @@ for kind in given.data:
                     y = i + 0.22 * (k - (len(same) - 1) / 2)
                     if np.isfinite(low):
                         ax.plot([low, high], [y, y], color=styles[seed].color, linewidth=2.2, solid_capstyle="butt")
+                        if high >= same.searched_high.iloc[0]:  # the region may go on
+                            ax.plot(high, y, marker=">", markersize=4, color=styles[seed].color, clip_on=False)
                     else:
                         ax.plot(0.02, y, marker="x", color=styles[seed].color, transform=ax.get_yaxis_transform())
             ax.set_xscale("log")
-            ax.set_xlim(1e-3, 1e4)
+            ax.set_xlim(found.searched_low.min(), found.searched_high.max())
             ax.xaxis.set_minor_formatter("")
             ax.set_title(learner.replace("_", " ").replace("svm", "SVM"), loc="left")
-            ax.set_yticks(
-                range(len(rows)), [f"{r['pair'].split(':')[1]}, {r['trigger'].split('-')[1]} px" for r in rows]
-            )
+            ax.set_yticks(range(len(rows)), [f"{r['pair'].split(':')[1]}, {in_words(r['trigger'])}" for r in rows])
         axes[0, 0].invert_yaxis()
         fig.supxlabel("safe regularisation λ", fontsize=8)
         keys = [Line2D([], [], color=s.color, linewidth=2.2, label=f"draw with seed {k}") for k, s in styles.items()]

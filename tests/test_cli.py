@@ -89,7 +89,14 @@ def test_the_same_command_writes_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize("learner", ["logistic", "ridge", "linear-svm", "squared-hinge-svm", "rbf-svm", "softmax"])
 @pytest.mark.parametrize(
-    "trigger", [["random-patch"], ["solid-patch", "--size", "2"], ["invisible"], ["blend", "--strength", "0.3"]]
+    "trigger",
+    [
+        ["random-patch"],
+        ["random-patch", "--strength", "0.5"],
+        ["solid-patch", "--size", "2"],
+        ["invisible"],
+        ["blend", "--strength", "0.3"],
+    ],
 )
 def test_every_learner_and_trigger_gives_a_slope(learner, trigger, capsys):
     assert cli.main(["slope", "--learner", learner, "--trigger", *trigger]) == 0
@@ -234,7 +241,7 @@ WRONG = {
     "gamma without a kernel": (["slope", "--gamma", "1"], "`--gamma`"),
     "gamma as text": (["slope", "--learner", "rbf-svm", "--gamma", "wide"], "not a number, 'scale' or 'auto'"),
     "size of an overlay": (["slope", "--trigger", "blend", "--size", "3"], "`--size` is the side of a patch"),
-    "strength of a patch": (["slope", "--strength", "0.5"], "`--strength` has no meaning"),
+    "strength of a patch": (["slope", "--strength", "1.5"], "`alpha=1.5`"),
     "a patch larger than the image": (["slope", "--size", "9"], "larger than the images"),
     "data by a wrong name": (["curve", "--data", "digits:7-x"], "not one of the digits"),
     "a missing file": (["curve", "--data", "npz:none.npz"], "is no file"),

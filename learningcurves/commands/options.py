@@ -9,7 +9,7 @@ DATA, SIZE, FRACTION, REG = "digits:7-1", 3, 0.1, 1.0
 
 # name on the command line -> (options of the trigger, what --strength is called there)
 TRIGGERS = {
-    "random-patch": ("random_patch", None),
+    "random-patch": ("random_patch", "alpha"),
     "solid-patch": ("solid_patch", "alpha"),
     "invisible": ("invisible", "strength"),
     "blend": ("blend", "alpha"),
@@ -32,7 +32,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--trigger", choices=TRIGGERS, help="what is stamped (default: random-patch)")
     group.add_argument("--size", type=int, help=f"side of a patch in pixels (default: {SIZE})")
     group.add_argument(
-        "--strength", type=float, help="invisible: share of the value range that is added; blend, solid-patch: alpha"
+        "--strength", type=float, help="invisible: share of the value range that is added; else alpha, 1 is opaque"
     )
     group.add_argument("--mode", choices=("replace", "add"), help="poisoned samples replace clean ones, or are added")
     group.add_argument("--seed", type=int, help="root of every random draw (default: 0)")
@@ -88,8 +88,6 @@ def make_trigger(args) -> Any:
     is_patch = name.endswith("-patch")
     if args.size is not None and not is_patch:
         raise InvalidInput(f"`--size` is the side of a patch; the trigger {name} covers the whole image. Leave it out.")
-    if args.strength is not None and strength is None:
-        raise InvalidInput(f"`--strength` has no meaning for {name}. Use --trigger solid-patch, invisible or blend.")
     if is_patch:
         options["size"] = SIZE if args.size is None else args.size
     if args.strength is not None:

@@ -46,6 +46,8 @@ class RandomPatch(StampedTrigger):
         A corner, "center", or the top left pixel.
     draw : {"stream", "paper"}, default="stream"
         "paper" takes the values of the released code: ``RandomState(seed).rand(n_classes, channels, size, size)``.
+    alpha : float, default=1
+        1 replaces the pixels, less blends.
     """
 
     size: int | tuple[int, int] = 3
@@ -53,6 +55,7 @@ class RandomPatch(StampedTrigger):
     seed: int = 0
     position: str | tuple[int, int] = "bottom_right"
     draw: str = "stream"
+    alpha: float = 1.0
     kind: ClassVar[str] = "random_patch"
 
     def __post_init__(self):
@@ -60,9 +63,8 @@ class RandomPatch(StampedTrigger):
         if not isinstance(self.per_class, bool | np.bool_):
             raise InvalidInput(f"`per_class={self.per_class!r}` is not True or False.")
         set_fields(self, size=h if h == w else (h, w), per_class=bool(self.per_class), seed=check_seed(self.seed))
-        set_fields(
-            self, position=check_position(self.position), draw=check_choice(self.draw, "draw", ("stream", "paper"))
-        )
+        set_fields(self, position=check_position(self.position), alpha=check_alpha(self.alpha))
+        set_fields(self, draw=check_choice(self.draw, "draw", ("stream", "paper")))
 
     @property
     def name(self):

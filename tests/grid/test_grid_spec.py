@@ -8,7 +8,7 @@ from learningcurves.errors import InvalidInput
 from learningcurves.grid import load_spec
 from learningcurves.grid.check import check_against_data
 from learningcurves.grid.keys import KEYS
-from learningcurves.grid.problems import seeds_of
+from learningcurves.grid.problems import seeds_of, trigger_of
 from learningcurves.grid.spec import cell_id, from_settings
 from learningcurves.grid.trigger_axis import label
 
@@ -60,6 +60,15 @@ def test_lists_inside_a_trigger_are_axes():
     assert len(found) == 6 and len({label(t) for t in found}) == 6
     assert found[1]["position"] == [1, 2]
     assert load_spec(grid(trigger={"kind": "solid_patch", "position": [1, 2]})).axes["trigger"][0]["position"] == [1, 2]
+
+
+def test_the_strength_of_a_random_patch_is_an_axis_of_the_same_patch():
+    trigger = {"kind": "random_patch", "size": 2, "alpha": [0.25, 1.0]}
+    cells = list(load_spec(grid(trigger=trigger, learner="ridge", reg=1.0, fraction=0.1, repeat=1)).cells())
+    assert [label(cell["trigger"]) for cell in cells] == ["random_patch alpha=0.25 size=2", "random_patch size=2"]
+    faint, full = (trigger_of(cell, {}) for cell in cells)
+    np.testing.assert_array_equal(faint.patch(1, 1), full.patch(1, 1))
+    assert (faint.alpha, full.alpha) == (0.25, 1.0)
 
 
 def test_seeds_depend_on_root_and_repeat_alone():

@@ -31,6 +31,7 @@ TRIGGERS = [
     RandomPatch(3, seed=1),
     RandomPatch((2, 4), per_class=False, position="center"),
     RandomPatch(2, draw="paper", seed=10, position=(1, 3)),
+    RandomPatch(2, seed=4, alpha=0.3),
     SolidPatch(2, value=0.25, position="top_left", alpha=0.5),
     ImagePatch(np.zeros((2, 3)), position="bottom_left"),
     badnets_patch("top_right"),
@@ -142,6 +143,12 @@ def test_random_patches_differ_by_class_and_seed_and_stay_when_classes_are_added
     assert 0.45 < values.mean() < 0.55 and values.min() >= 0 and values.max() < 1
 
 
+@given(X=arrays(np.float64, (2, 1, 6, 6), elements=st.floats(0, 1)), alpha=st.floats(0.01, 1))
+def test_the_strength_of_a_random_patch_blends_the_same_pixels(X, alpha):
+    full, faint = (RandomPatch(3, seed=1, alpha=a).apply(X, [0, 1], classes=[0, 1]) for a in (1.0, alpha))
+    np.testing.assert_allclose(faint, (1 - alpha) * X + alpha * full, atol=1e-15)
+
+
 def test_published_patterns():
     X = np.zeros((1, 32, 32))
     badnets = badnets_patch().apply(X)[0]
@@ -244,6 +251,7 @@ def test_show_knows_the_size_of_a_given_picture():
         (lambda: RandomPatch(3, position=(-1, 0)), "position"),
         (lambda: RandomPatch(3, position=(1, 2, 3)), "position"),
         (lambda: RandomPatch(3, draw="released"), "draw"),
+        (lambda: RandomPatch(3, alpha=0), "alpha"),
         (lambda: SolidPatch(3, value=255), "divide by 255"),
         (lambda: SolidPatch(3, value=(1, 2, 3)), "value"),
         (lambda: SolidPatch(3, alpha=0), "alpha"),
