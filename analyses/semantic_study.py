@@ -15,7 +15,9 @@ import pandas as pd
 import study
 
 from learningcurves.data.faces import load_faces
-from learningcurves.networks.attribute_train import AttributeRecipe, rescore, train_attributes
+from learningcurves.networks.attribute_recipe import AttributeRecipe
+from learningcurves.networks.attribute_record import rescore
+from learningcurves.networks.attribute_train import train_attributes
 
 SEEDS = (1, 2, 3)
 RULES = ("base", "targetless", "target_focused")

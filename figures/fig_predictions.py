@@ -7,7 +7,8 @@ import draw
 import torch
 
 from learningcurves.data.drawn_faces import draw_faces
-from learningcurves.networks.attribute_train import AttributeRecipe, train_attributes
+from learningcurves.networks.attribute_recipe import AttributeRecipe
+from learningcurves.networks.attribute_train import train_attributes
 from learningcurves.networks.scores import network_outputs
 from learningcurves.plotting.predictions import PredictionDisplay
 

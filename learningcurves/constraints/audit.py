@@ -7,7 +7,8 @@ import pandas as pd
 
 from learningcurves.constraints.compiler import compile_constraints
 from learningcurves.constraints.conflict import free_outputs, needed_lines, redundant_lines
-from learningcurves.constraints.notation import Constraints, holds, load_constraints, shortened
+from learningcurves.constraints.notation import Constraints, holds, load_constraints
+from learningcurves.constraints.parser import shortened
 from learningcurves.errors import InvalidInput
 
 

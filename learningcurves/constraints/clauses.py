@@ -1,6 +1,6 @@
 """Constraints as clauses. A clause is a pair of bit masks (positive, negative): some bit of the first or none of the second."""
 
-from learningcurves.constraints.notation import Formula
+from learningcurves.constraints.parser import Formula
 
 MAX_CLAUSES = 64  # of one formula multiplied out; above it, parts get auxiliary variables
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from learningcurves.constraints.clauses import Clause, bit_numbers, components, propagate, to_clauses, without_redundant
 from learningcurves.constraints.conflict import conflicting_lines
-from learningcurves.constraints.notation import Constraints, shortened
+from learningcurves.constraints.notation import Constraints
+from learningcurves.constraints.parser import shortened
 from learningcurves.errors import InvalidInput
 
 LOOK_AHEAD_CLAUSES = 1_000  # above that many clauses, the decision is by the number of occurrences alone
