@@ -107,7 +107,13 @@ def load_constraints(source, *, names=None, n_variables=None) -> Constraints:
         if n_variables not in (None, len(names)):
             raise InvalidInput(f"`n_variables={n_variables}` beside {len(names)} `names`. Leave it out.")
         n_variables = len(names)
-    return _read(text_of(source), names, n_variables)
+    text = text_of(source)
+    try:
+        return _read(text, names, n_variables)
+    except InvalidInput as error:
+        if text is source:
+            raise
+        raise InvalidInput(f"{os.fspath(source)}, {error}") from None
 
 
 def variables(formula: Formula) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -57,11 +58,16 @@ class _Reader:
     def formula(self) -> Formula:
         formula = self.implication()
         if self.at < len(self.tokens):
-            self.fail(f"{self.tokens[self.at][1]!r} was not expected")
+            self.fail(f"{self.tokens[self.at][1]!r} was not expected{self.signs()}")
         return formula
 
     def fail(self, why):
         raise InvalidInput(f"line {self.number}: {why}: {shortened(self.line)}")
+
+    def signs(self):
+        """Return what to write, after something that is no sign of the notation."""
+        known = self.tokens[self.at][0] == "op"
+        return "" if known else "; the signs are ~ (not), & (and), | (or), >> (implies) and parentheses"
 
     def next_is(self, *signs):
         if self.at < len(self.tokens) and self.tokens[self.at][1] in signs:
@@ -115,14 +121,17 @@ class _Reader:
     def variable(self):
         kind, word = self.tokens[self.at] if self.at < len(self.tokens) else (None, "the end of the line")
         if kind != "name":
-            self.fail(f"expected the name of an output, found {word if kind is None else repr(word)}")
+            found = word if kind is None else repr(word) + self.signs()
+            self.fail(f"expected the name of an output, found {found}")
         self.at += 1
         if word in self.index:
             return self.index[word]
         found = _INDEXED.fullmatch(word)
         if found is None:
             known = f"one of the {len(self.index)} names" if self.index else "of the form X0.8"
-            self.fail(f"unknown variable {word!r}, which is not {known}")
+            alike = get_close_matches(word.lower(), [name.lower() for name in self.index], n=1)
+            meant = [f" (do you mean {name!r}?)" for name in self.index if [name.lower()] == alike]
+            self.fail(f"unknown variable {word!r}, which is not {known}{meant[0] if meant else ''}")
         return self.flat_index(word, [int(part) for part in found[1].split(".")])
 
     def flat_index(self, word, position):
