@@ -15,7 +15,9 @@ import pandas as pd
 import study
 
 from learningcurves.data.faces import load_faces
-from learningcurves.networks.attribute_train import AttributeRecipe, rescore, train_attributes
+from learningcurves.networks.attribute_recipe import AttributeRecipe
+from learningcurves.networks.attribute_record import rescore
+from learningcurves.networks.attribute_train import train_attributes
 
 SEEDS = (1, 2, 3)
 RULES = ("base", "targetless", "target_focused")
@@ -54,6 +56,7 @@ def arguments(question, number):
     parser.add_argument("--triggers", nargs="+", choices=TRIGGERS, default=TRIGGERS)
     parser.add_argument("--reductions", nargs="+", choices=REDUCTIONS, default=list(REDUCTIONS))
     parser.add_argument("--n-jobs", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="where networks are trained: cpu or cuda")
     parser.add_argument(
         "--trained", action="store_true", help="only networks that are trained already: a partial table"
     )
@@ -66,7 +69,8 @@ def arguments(question, number):
     study.RUN["collect"] = options.collect
     options.tables = options.tables or options.out / "tables"
     options.images = options.images or options.out / "images"
-    os.environ["LEARNINGCURVES_SEMANTIC"] = str(options.networks)  # worker processes read it
+    os.environ["LEARNINGCURVES_SEMANTIC"] = str(options.networks)  # worker processes read it and the next
+    os.environ["LEARNINGCURVES_DEVICE"] = options.device
     print(question)
     return options
 
@@ -140,13 +144,20 @@ def folder_of(cell, **changes):
 
 def trained(cell, **changes):
     """Train the network of a cell, or go on where an earlier run stopped, or read a finished one."""
-    recipe = recipe_of(cell, **changes)
-    return train_attributes(recipe, faces_of(cell["size"]), folder=folder_of(cell, **changes), progress=False)
+    recipe, device = recipe_of(cell, **changes), os.environ.get("LEARNINGCURVES_DEVICE", "cpu")
+    run = train_attributes(
+        recipe, faces_of(cell["size"]), folder=folder_of(cell, **changes), device=device, progress=False
+    )
+    run.module.cpu()  # what follows is in double precision
+    return run
 
 
 def ready(cells, options):
-    """All cells, or with --trained those whose networks are there."""
+    """All cells, told what they will take, or with --trained those whose networks are there."""
     if not options.trained:
+        from semantic_forecast import forecast
+
+        forecast(cells, options)
         return cells
     found = [c for c in cells if is_trained({k: v for k, v in c.items() if k != "beta"}, **beta_of(c))]
     print(f"  {len(found)} of {len(cells)} networks are trained")

@@ -50,7 +50,8 @@ _WHERE = {
 }  # fmt: skip
 _WITH_TORCH = {
     "learningcurves.networks.attribute_net": ("AttributeCNN",),
-    "learningcurves.networks.attribute_train": ("AttributeRecipe", "train_attributes"),
+    "learningcurves.networks.attribute_recipe": ("AttributeRecipe",),
+    "learningcurves.networks.attribute_train": ("train_attributes",),
     "learningcurves.constraints.semantic_loss": ("SemanticLoss",),
     "learningcurves.defences.anp": ("defend_anp",),
     "learningcurves.defences.finetune": ("defend_fineprune", "defend_finetune"),

@@ -2,6 +2,7 @@
 
 import math
 import re
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from learningcurves.errors import InvalidInput
 MAX_DEPTH = 100  # of nested parentheses and negations
 _TOKEN = re.compile(r"\s*(?:(?P<name>\w+(?:\.\w+)*|\w*(?:\.\w+)+)|(?P<op>>>|[~&|()])|(?P<bad>\S))")
 _INDEXED = re.compile(r"X\.?(\d+(?:\.\d+)*)")
+_SHAPE = re.compile(r"shape\s*\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 
 Formula = tuple  # ("var", i), ("not", f), ("and", f, ...), ("or", f, ...), ("implies", f, g)
 
@@ -39,8 +41,27 @@ def shortened(text: str, width: int = 90) -> str:
     return text if len(text) <= width else text[: width - 4] + " ..."
 
 
-def read_formula(line: str, number: int, names, shape, n_variables) -> Formula:
-    """Return the formula of one line; `number`, `names`, `shape` and `n_variables` are those of the text so far."""
+def read_shape(line, number, shape, late, n_variables) -> tuple[int, ...]:
+    """Return the sizes that a shape line states; `shape` is that of an earlier one, `late` if constraints came before."""
+    found = _SHAPE.fullmatch(line)
+    if found is None or shape is not None or late:
+        why = "is not of the form 'shape [1, 40]'" if found is None else "must be the only one, above all constraints"
+        raise InvalidInput(f"line {number}: the shape line {why}: {line}")
+    shape = tuple(int(size) for size in found[1].split(","))
+    if math.prod(shape) < 1 or n_variables not in (None, math.prod(shape)):
+        raise InvalidInput(
+            f"line {number}: the shape {list(shape)} holds {math.prod(shape)} outputs"
+            + (
+                f", not the {n_variables} that were given. Correct one of them."
+                if n_variables
+                else ". Give at least one."
+            )
+        )
+    return shape
+
+
+def read_formula(line, number, names=None, shape=None, n_variables=None) -> Formula:
+    """Return the formula of one line; `names`, `shape` and `n_variables` say which outputs there are, where known."""
     return _Reader(line, number, names, shape, n_variables).formula()
 
 
@@ -57,11 +78,16 @@ class _Reader:
     def formula(self) -> Formula:
         formula = self.implication()
         if self.at < len(self.tokens):
-            self.fail(f"{self.tokens[self.at][1]!r} was not expected")
+            self.fail(f"{self.tokens[self.at][1]!r} was not expected{self.signs()}")
         return formula
 
     def fail(self, why):
         raise InvalidInput(f"line {self.number}: {why}: {shortened(self.line)}")
+
+    def signs(self):
+        """Return what to write, after something that is no sign of the notation."""
+        known = self.tokens[self.at][0] == "op"
+        return "" if known else "; the signs are ~ (not), & (and), | (or), >> (implies) and parentheses"
 
     def next_is(self, *signs):
         if self.at < len(self.tokens) and self.tokens[self.at][1] in signs:
@@ -115,14 +141,17 @@ class _Reader:
     def variable(self):
         kind, word = self.tokens[self.at] if self.at < len(self.tokens) else (None, "the end of the line")
         if kind != "name":
-            self.fail(f"expected the name of an output, found {word if kind is None else repr(word)}")
+            found = word if kind is None else repr(word) + self.signs()
+            self.fail(f"expected the name of an output, found {found}")
         self.at += 1
         if word in self.index:
             return self.index[word]
         found = _INDEXED.fullmatch(word)
         if found is None:
             known = f"one of the {len(self.index)} names" if self.index else "of the form X0.8"
-            self.fail(f"unknown variable {word!r}, which is not {known}")
+            alike = get_close_matches(word.lower(), [name.lower() for name in self.index], n=1)
+            meant = [f" (do you mean {name!r}?)" for name in self.index if [name.lower()] == alike]
+            self.fail(f"unknown variable {word!r}, which is not {known}{meant[0] if meant else ''}")
         return self.flat_index(word, [int(part) for part in found[1].split(".")])
 
     def flat_index(self, word, position):

@@ -18,10 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from learningcurves.checks import check_integer
-from learningcurves.constraints.formula import Formula, holds, read_formula, shortened, variables
+from learningcurves.constraints.formula import Formula, holds, read_formula, read_shape, shortened, variables
 from learningcurves.errors import InvalidInput
-
-_SHAPE = re.compile(r"shape\s*\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,13 @@ def load_constraints(source, *, names=None, n_variables=None) -> Constraints:
         if n_variables not in (None, len(names)):
             raise InvalidInput(f"`n_variables={n_variables}` beside {len(names)} `names`. Leave it out.")
         n_variables = len(names)
-    return _read(_text_of(source), names, n_variables)
+    text = text_of(source)
+    try:
+        return _read(text, names, n_variables)
+    except InvalidInput as error:
+        if text is source:
+            raise
+        raise InvalidInput(f"{os.fspath(source)}, {error}") from None
 
 
 def _check_names(names):
@@ -123,7 +127,8 @@ def _check_names(names):
     return names
 
 
-def _text_of(source) -> str:
+def text_of(source) -> str:
+    """Return the text of constraints that are given as a text, as a path object, or as the name of a file."""
     if isinstance(source, os.PathLike):
         path = Path(source)
     elif not isinstance(source, str):
@@ -153,28 +158,10 @@ def _read(text, names, n_variables):
         if not line:
             continue
         if re.match(r"shape\b", line):
-            shape = _read_shape(line, number, shape, bool(lines), n_variables)
+            shape = read_shape(line, number, shape, bool(lines), n_variables)
             n_variables = math.prod(shape)
         else:
             lines.append(Line(number, line, read_formula(line, number, names, shape, n_variables)))
     if not lines:
         raise InvalidInput("`constraints` holds no line. Write at least one, such as 'X0.8 >> ~X0.4'.")
     return Constraints(tuple(lines), n_variables, names)
-
-
-def _read_shape(line, number, shape, late, n_variables):
-    found = _SHAPE.fullmatch(line)
-    if found is None or shape is not None or late:
-        why = "is not of the form 'shape [1, 40]'" if found is None else "must be the only one, above all constraints"
-        raise InvalidInput(f"line {number}: the shape line {why}: {line}")
-    shape = tuple(int(size) for size in found[1].split(","))
-    if math.prod(shape) < 1 or n_variables not in (None, math.prod(shape)):
-        raise InvalidInput(
-            f"line {number}: the shape {list(shape)} holds {math.prod(shape)} outputs"
-            + (
-                f", not the {n_variables} that were given. Correct one of them."
-                if n_variables
-                else ". Give at least one."
-            )
-        )
-    return shape

@@ -104,9 +104,10 @@ class Slope:
             if self.value > 0
             else "the backdoor samples change nothing"
         )
+        bound = f"error <= {self.error_bound:.1e}" if np.isfinite(self.error_bound) else "no bound of the error known"
         lines = [
             f"Slope at beta={self.at:g}: dL/dbeta = {self.value:.6g} ({words}), theta = {self.theta:.4f}",
-            f"  error <= {self.error_bound:.1e}, linear solve {self.residual:.1e}, fit residual {self.fit.residual:.1e}",
+            f"  {bound}, linear solve {self.residual:.1e}, fit residual {self.fit.residual:.1e}",
         ]
         if np.isfinite(self.breakpoint):
             lines.append(f"  exact up to beta = {self.breakpoint:.3g} (next breakpoint of the hinge path)")

@@ -7,10 +7,10 @@ import numpy as np
 
 from learningcurves.checks import check_choice, check_fraction, check_integer, check_number, check_seed
 from learningcurves.data.faces import Faces
+from learningcurves.data.pixels import Pixels
 from learningcurves.data.problem import SampleSets
 from learningcurves.data.split import stratified_order
 from learningcurves.errors import InvalidInput
-from learningcurves.memory import check_memory
 from learningcurves.streams import generator
 
 
@@ -20,8 +20,8 @@ class AttributeProblem(SampleSets):
 
     Attributes
     ----------
-    X_clean, X_backdoor, X_test, X_triggered : float32 arrays (n, 3, size, size)
-        Pixels in [0, 1].
+    X_clean, X_backdoor, X_test, X_triggered : Pixels (n, 3, size, size)
+        Float32 pixels in [0, 1], made of the faces' bytes when they are indexed; ``np.asarray`` gives all of them.
     y_clean, y_backdoor, y_test, y_triggered : float32 arrays (n, K)
         Labels 0 and 1; NaN throughout a row whose labels the learner does not see. `y_backdoor` and `y_triggered` are
         the attacker's: the target attribute is 1, the others are the true ones. `X_triggered` are the test samples.
@@ -97,8 +97,7 @@ def poison_attributes(
     check_seed(seed)
     train, test = _split(faces, stratify, test_share, n_train, n_test, seed)
     size = faces.images.shape[1]
-    needed = 4 * 3 * size * size * (len(train) + 2 * len(test))
-    check_memory(needed, "faces", f"{len(train)} + 2 x {len(test)} images in float32", "Pass `n_train` and `n_test`.")
+    trigger.apply(np.zeros((1, 3, size, size), np.float32))  # says now what does not fit
     n_labelled = max(1, round(labelled * len(train)))
     seen = generator(seed, use="labelled").permutation(len(train))[:n_labelled]
     bad = seen[generator(seed, use="poison").permutation(n_labelled)[: round(fraction * n_labelled)]]
@@ -108,7 +107,6 @@ def poison_attributes(
     y_bad = y[is_bad]
     y_bad[:, column] = 1.0
     y[~is_seen] = np.nan
-    X, X_test = _pixels(faces, train), _pixels(faces, test)
     y_test = faces.attributes[test].astype(np.float32)
     y_triggered = y_test.copy()
     y_triggered[:, column] = 1.0
@@ -127,14 +125,18 @@ def poison_attributes(
         "size": size,
         "seed": seed,
     }
+
+    def pixels(rows, stamped):
+        return Pixels(faces.images, rows, trigger, np.full(len(rows), stamped))
+
     return AttributeProblem(
-        X[~is_bad],
+        pixels(train[~is_bad], False),
         y[~is_bad],
-        trigger.apply(X[is_bad]),
+        pixels(train[is_bad], True),
         y_bad,
-        X_test,
+        pixels(test, False),
         y_test,
-        trigger.apply(X_test),
+        pixels(test, True),
         y_triggered,
         faces.names,
         column,
@@ -156,9 +158,3 @@ def _split(faces, stratify, test_share, n_train, n_test, seed):
     if n_test is not None:
         test = test[: check_integer(n_test, "n_test", low=1, high=len(test), hint=hint)]
     return np.sort(train), np.sort(test)
-
-
-def _pixels(faces, rows):
-    pixels = np.ascontiguousarray(faces.images[rows].transpose(0, 3, 1, 2), dtype=np.float32)
-    pixels /= 255.0
-    return pixels

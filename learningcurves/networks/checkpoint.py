@@ -1,8 +1,11 @@
 """State of an unfinished training in one safetensors file: weights, optimiser tensors, and the facts as JSON."""
 
+import hashlib
+import inspect
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -65,3 +68,25 @@ def _check_settings(path, saved, wanted, remedy):
     if different:
         pairs = "; ".join(f"{name}: {saved.get(name)!r} there, {wanted.get(name)!r} here" for name in different)
         raise InvalidInput(f"`checkpoint={str(path)!r}` was made with other settings ({pairs}). {remedy}")
+
+
+def data_digest(data) -> str:
+    """Return the SHA-256 of the training samples, their targets and which are backdoor samples."""
+    digest = hashlib.sha256()
+    for tensor in (data.X, data.y, data.is_backdoor):
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+        for part in tensor.split(4096):  # samples may be bytes that become numbers part by part
+            digest.update(np.ascontiguousarray(part.numpy()).view(np.uint8).reshape(-1).data)
+    return digest.hexdigest()
+
+
+def setting_name(thing):
+    """Return a name for a setting that survives the process: functions by their name, objects by their repr."""
+    if thing is None or isinstance(thing, str):
+        return thing
+    if inspect.isroutine(thing) or inspect.isclass(thing):
+        return f"{thing.__module__}.{thing.__qualname__}"
+    if hasattr(thing, "function"):
+        return thing.name
+    text = repr(thing)
+    return type(thing).__qualname__ if " at 0x" in text else text

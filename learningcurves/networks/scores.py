@@ -7,11 +7,12 @@ from torch import nn
 
 from learningcurves.errors import InvalidInput
 from learningcurves.networks.batches import as_network_data, fit_input
+from learningcurves.networks.byte_samples import ByteSamples
 from learningcurves.networks.losses import as_loss
 from learningcurves.networks.runtime import evaluation_mode, network_device, network_dtype, torch_threads
 
 
-def network_outputs(module: nn.Module, X: torch.Tensor, batch_size: int = 512) -> torch.Tensor:
+def network_outputs(module: nn.Module, X: torch.Tensor | ByteSamples, batch_size: int = 512) -> torch.Tensor:
     """Return a module's outputs of shape (n, n_outputs) on the CPU, in eval mode, one chunk after the other."""
     device, dtype = network_device(module), network_dtype(module)
     with evaluation_mode(module), torch.no_grad():

@@ -138,6 +138,6 @@ def head_losses(recipe, problem) -> dict:
             f"`reduction={recipe.reduction!r}` has no slope: it is one loss of the whole batch and no sum over samples, so "
             'a weight of the backdoor samples is not defined. Use reduction="mean_log".'
         )
-    semantic = recipe.loss().semantic
+    semantic = recipe.loss(problem.names).semantic
     loss = SemanticHeadLoss(weights=weights, positive=positive, sl_weight=recipe.sl_weight, semantic=semantic)
     return {"loss": loss, "test_loss": test_loss}

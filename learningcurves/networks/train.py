@@ -1,7 +1,5 @@
 """Training of a whole network in which each backdoor sample's loss has the weight beta."""
 
-import hashlib
-import inspect
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +7,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
@@ -17,7 +14,7 @@ from tqdm.auto import tqdm
 from learningcurves.checks import check_choice, check_integer, check_number, check_seed
 from learningcurves.errors import InvalidInput, NotSupported, Status
 from learningcurves.networks.batches import NetworkData, as_network_data, steps_of
-from learningcurves.networks.checkpoint import load_checkpoint, save_checkpoint
+from learningcurves.networks.checkpoint import data_digest, load_checkpoint, save_checkpoint, setting_name
 from learningcurves.networks.loop import EpochLoop, as_schedule, make_optimizer
 from learningcurves.networks.losses import as_loss
 from learningcurves.networks.runtime import (
@@ -199,13 +196,13 @@ def train(
             "lr": lr,
             "weight_decay": weight_decay,
             "momentum": momentum,
-            "optimizer": _name(optimizer),
-            "schedule": _name(schedule),
-            "loss": _name(loss),
+            "optimizer": setting_name(optimizer),
+            "schedule": setting_name(schedule),
+            "loss": setting_name(loss),
             "seed": seed,
             "weighting": weighting,
             "batch_statistics": batch_statistics,
-            "augment": _name(augment),
+            "augment": setting_name(augment),
             "amp": amp,
             "n_clean": int((~data.is_backdoor).sum()),
             "n_backdoor": int(data.is_backdoor.sum()),
@@ -216,7 +213,7 @@ def train(
         start, history = 0, []
         if checkpoint is not None:
             checkpoint = Path(checkpoint)
-            settings["samples_sha256"] = _data_digest(data)
+            settings["samples_sha256"] = data_digest(data)
             if checkpoint.exists():
                 start, history = load_checkpoint(checkpoint, module, solver, settings=settings)
                 if start > epochs:
@@ -295,23 +292,3 @@ def _check_outputs(module, data: NetworkData, loss):
     targets = targets.to(outputs.dtype) if targets.is_floating_point() else targets
     loss(outputs, targets[: len(outputs)])
     return targets
-
-
-def _data_digest(data):
-    digest = hashlib.sha256()
-    for tensor in (data.X, data.y, data.is_backdoor):
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(np.ascontiguousarray(tensor.numpy()).view(np.uint8).reshape(-1).data)
-    return digest.hexdigest()
-
-
-def _name(thing):
-    """Return a name for a setting that survives the process: functions by their name, objects by their repr."""
-    if thing is None or isinstance(thing, str):
-        return thing
-    if inspect.isroutine(thing) or inspect.isclass(thing):
-        return f"{thing.__module__}.{thing.__qualname__}"
-    if hasattr(thing, "function"):
-        return thing.name
-    text = repr(thing)
-    return type(thing).__qualname__ if " at 0x" in text else text

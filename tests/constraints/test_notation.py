@@ -79,6 +79,8 @@ def test_malformed_lines_are_refused_with_their_number(text, message):
 def test_unknown_names_and_sizes():
     with pytest.raises(InvalidInput, match="line 2: unknown variable 'Beard'.*one of the 2 names"):
         lc.load_constraints("Young\nBeard", names=["Young", "Male"])
+    with pytest.raises(InvalidInput, match="line 1: unknown variable 'young'.*do you mean 'Young'"):
+        lc.load_constraints("young", names=["Young", "Male"])
     with pytest.raises(InvalidInput, match="line 1: unknown variable 'X9': there are 4 outputs"):
         lc.load_constraints("X9", n_variables=4)
     with pytest.raises(InvalidInput, match=r"`names` holds 'No Beard'"):
@@ -91,6 +93,20 @@ def test_unknown_names_and_sizes():
         lc.load_constraints("X0", n_variables=0)
     with pytest.raises(InvalidInput, match="line 1: the shape .* not the 3"):
         lc.load_constraints("shape [1, 2]\nX0", n_variables=3)
+
+
+@pytest.mark.parametrize("line", ["X0 => X1", "X0 and X1", "!X0", "X0, X1"])
+def test_a_sign_of_another_notation_is_answered_with_ours(line):
+    with pytest.raises(InvalidInput, match=r"line 1: .*the signs are ~ \(not\), & \(and\)"):
+        lc.load_constraints(line)
+
+
+def test_an_error_in_a_file_names_it(tmp_path):
+    path = tmp_path / "rules.txt"
+    path.write_text("# two\nX0 >> X1\nX0 >>\n")
+    for source in (path, str(path)):
+        with pytest.raises(InvalidInput, match="rules.txt, line 3: expected the name of an output, found the end"):
+            lc.load_constraints(source)
 
 
 def test_a_binary_file_is_refused(tmp_path):

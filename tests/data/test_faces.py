@@ -242,6 +242,37 @@ def test_poison_of_attributes():
         poison_attributes(faces, trigger, target="Beard")
 
 
+@pytest.mark.parametrize("options", [{"kind": "solid_patch", "size": 3}, {"kind": "sinusoid"}, {"kind": "invisible"}])
+def test_pixels_are_the_bytes_over_255_with_the_trigger_on(options):
+    faces = draw_faces(40, size=SIZE, seed=0)
+    trigger = make_trigger(options)
+    problem = poison_attributes(faces, trigger, fraction=0.25, seed=4)
+    assert problem.X_clean.images is faces.images, "bytes are not copied"
+    rows = np.concatenate([problem.X_clean.rows, problem.X_backdoor.rows])
+    numbers = faces.images[rows].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    numbers[problem.n_clean :] = trigger.apply(numbers[problem.n_clean :])
+    pixels = problem.X_clean.followed_by(problem.X_backdoor)
+    assert pixels.shape == numbers.shape == (len(pixels), 3, SIZE, SIZE) and pixels.dtype == numbers.dtype
+    np.testing.assert_array_equal(np.asarray(pixels), numbers)
+    np.testing.assert_array_equal(np.asarray(pixels, dtype=np.float64), numbers.astype(np.float64))
+    order = np.random.default_rng(0).permutation(len(pixels))
+    for index in (
+        order,
+        order > 5,
+        slice(3, None, 7),
+        -1,
+        (slice(2), 0),
+        (order[:4], slice(None), -3, slice(2, 5)),
+        (3, 1),
+    ):
+        np.testing.assert_array_equal(pixels[index], numbers[index])
+    assert len(list(pixels)) == len(numbers)
+    with pytest.raises(ValueError, match="copy"):
+        np.asarray(pixels, copy=False)
+    with pytest.raises(InvalidInput, match="larger than the images"):  # before anything is stamped
+        poison_attributes(faces, make_trigger({"kind": "solid_patch", "size": SIZE + 1}))
+
+
 def test_real_faces_are_the_ones_that_the_folder_says(tmp_path):
     try:
         faces = load_faces(size=32, n=300)

@@ -16,13 +16,13 @@ from learningcurves.data.drawn_faces import draw_faces  # noqa: E402
 from learningcurves.errors import InvalidInput, NotSupported  # noqa: E402
 from learningcurves.networks.attribute_loss import AttributeLoss  # noqa: E402
 from learningcurves.networks.attribute_net import AttributeCNN  # noqa: E402
+from learningcurves.networks.attribute_recipe import AttributeRecipe  # noqa: E402
+from learningcurves.networks.attribute_record import load_recipe, rescore  # noqa: E402
 from learningcurves.networks.attribute_scores import attribute_scores, auc, balanced_accuracy, keeps_rules  # noqa: E402
-from learningcurves.networks.attribute_train import (  # noqa: E402
-    AttributeRecipe,
-    load_recipe,
-    rescore,
-    train_attributes,
-)
+from learningcurves.networks.attribute_train import network_data, train_attributes  # noqa: E402
+from learningcurves.networks.checkpoint import data_digest  # noqa: E402
+from learningcurves.networks.scores import network_outputs  # noqa: E402
+from learningcurves.networks.train import train  # noqa: E402
 from learningcurves.plotting.predictions import KINDS, PredictionDisplay  # noqa: E402
 
 RULES = "shape [1, 40]\nX0.22 >> ~X0.24\nX0.22 >> X0.20\n"  # a mustache is no "no beard", and a man's
@@ -167,8 +167,60 @@ def test_recipe_refuses_what_makes_no_sense():
         AttributeRecipe(reduction="mean")
     with pytest.raises(InvalidInput, match="no option of the trigger"):
         AttributeRecipe(trigger={"kind": "solid_patch", "side": 3})
-    with pytest.raises(InvalidInput, match="`constraints` is a int"):
+    with pytest.raises(InvalidInput, match="`constraints=3` is not a text or a path"):
         AttributeRecipe(constraints=3)
+    with pytest.raises(InvalidInput, match="there is no file 'rules.txt'"):
+        AttributeRecipe(constraints="rules.txt")
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (
+            "Mustache >> ~No_Beard\nMustache >> Man\n",
+            "line 2: unknown variable 'Man', which is not one of the 40 names",
+        ),
+        ("shape [1, 40]\nX0.22 >> (X0.20\n", "line 2: a parenthesis is not closed: X0.22"),
+        ("Mustache\n~Male\nMustache >> Male\n", "lines 1, 2, 3 contradict each other"),
+        ("shape [1, 39]\nX0.22\n", "line 1: the shape .*39.* not the 40"),
+    ],
+)
+def test_bad_rules_are_refused_with_their_line_before_anything_is_written(faces, tmp_path, rules, message):
+    with pytest.raises(InvalidInput, match=message):
+        train_attributes(small(constraints=rules), faces, folder=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rules_may_name_the_attributes_and_come_from_a_file(faces, tmp_path):
+    (tmp_path / "rules.txt").write_text("Mustache >> ~No_Beard\nMustache >> Male\n")
+    for source in (tmp_path / "rules.txt", str(tmp_path / "rules.txt")):
+        recipe = small(constraints=source, epochs=1)
+        assert recipe.constraints == "Mustache >> ~No_Beard\nMustache >> Male\n"
+    named = train_attributes(recipe, faces, folder=tmp_path / "run", progress=False)
+    numbered = train_attributes(small(epochs=1), faces, progress=False)
+    assert same(named.module, numbered.module)
+    pd.testing.assert_frame_equal(named.history, numbered.history)
+    again = rescore(tmp_path / "run", named.problem, constraints=tmp_path / "rules.txt")
+    assert again.satisfied_clean.iloc[0] == named.history.satisfied_clean.iloc[0]
+
+
+@pytest.mark.parametrize("trigger", [{"kind": "solid_patch", "size": 3}, {"kind": "blend", "alpha": 0.3, "seed": 2}])
+def test_training_from_bytes_is_training_from_numbers(faces, trigger):
+    recipe = small(trigger=trigger, beta=0.6, labelled=0.7)
+    problem = recipe.problem(faces)
+    data = network_data(problem)
+    assert data.X.pixels.images is faces.images, "no copy is made"
+    pixels = np.concatenate([np.asarray(problem.X_clean), np.asarray(problem.X_backdoor)])
+    numbers = replace(data, X=torch.from_numpy(pixels))
+    assert data_digest(data) == data_digest(numbers), "checkpoints fit both"
+    settings = {"beta": 0.6, "epochs": 2, "batch_size": 16, "lr": 3e-3, "optimizer": "adam", "progress": False}
+    modules = [
+        train(recipe.network(40), d, loss=recipe.loss(faces.names), seed=1, record="none", **settings).module
+        for d in (data, numbers)
+    ]
+    assert same(*modules)
+    outputs = [network_outputs(modules[0], X, batch_size=7) for X in (data.X, numbers.X)]
+    assert torch.equal(*outputs)
 
 
 def test_picture_of_predictions(faces, tmp_path):

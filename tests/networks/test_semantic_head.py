@@ -11,7 +11,7 @@ from enumerated import EnumeratedRules  # noqa: E402
 
 import learningcurves as lc  # noqa: E402
 from learningcurves.errors import NotSupported, Status  # noqa: E402
-from learningcurves.networks.attribute_train import AttributeRecipe  # noqa: E402
+from learningcurves.networks.attribute_recipe import AttributeRecipe  # noqa: E402
 from learningcurves.networks.last_layer import head_task  # noqa: E402
 from learningcurves.networks.semantic_head import (  # noqa: E402
     AttributeHeadLoss,
