@@ -17,11 +17,10 @@ VARIES = 0.1  # cells in which BK varies by more than this over seeds and trigge
 
 # %% Grids: five seeds, ten C, every learner
 def grids(kind, pairs, seeds):
-    """Whole curves with the first patch, both ends of the curve with the other triggers (linear learners)."""
+    """Whole curves with the patches (the RBF SVM: with the first), both ends of the curve with the invisible trigger."""
     values = C[::3] if kind == "digits" else C
     base = study.settings(kind, seeds) | {"data": pairs, "fraction": 0.1}
     first, *more = study.PATCHES[kind]
-    others = [study.patches(kind, more)] * bool(more) + [study.INVISIBLE] * (kind != "mnist")
     # ridge has alpha = 1 / (2C), the paper's scaling of its loss
     learners = {
         "linear": {"learner": ["linear_svm", "logistic"], "reg": [1 / c for c in values]},
@@ -30,9 +29,13 @@ def grids(kind, pairs, seeds):
     }
     whole = base | {"trigger": study.patches(kind, [first]), "beta": BETA}
     wanted = {f"{kind}-{name}": whole | keys for name, keys in learners.items()}
-    if others:
-        two = base | {"trigger": others, "beta": [0.0, 1.0]}
-        wanted |= {f"{kind}-{name}-ends": two | learners[name] for name in ("linear", "ridge")}
+    linear = {name: learners[name] for name in ("linear", "ridge")}
+    if more:
+        larger = base | {"trigger": study.patches(kind, more), "beta": BETA}
+        wanted |= {f"{kind}-{name}-larger": larger | keys for name, keys in linear.items()}
+    if kind != "mnist":
+        two = base | {"trigger": study.INVISIBLE, "beta": [0.0, 1.0]}
+        wanted |= {f"{kind}-{name}-ends": two | keys for name, keys in linear.items()}
     return wanted
 
 

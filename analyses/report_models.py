@@ -161,13 +161,13 @@ def beyond():
         "## 6. Beyond the paper",
         commands("python analyses/06_beyond.py --tables analyses/tables", "python figures/fig_beyond.py --data mnist"),
         f"MNIST, random draws, {repeats.min()} to {repeats.max()} repeats; one axis moves, the others stay at a 3×3 patch of "
-        "each class's own, p = 0.1, 1500 samples, two classes that change places. The number of classes has one shared patch "
-        "and one target (BK without the target's own samples), 5 % of all samples poisoned, and images of 14×14. Rank correlations are at fixed learner and λ, with 95 % intervals over "
+        "each class's own, p = 0.1, 1500 samples, two classes that change places. Rank correlations are at fixed learner and λ, with 95 % intervals over "
         "repeats; bars in the figures span the repeats.",
         *parts,
         "A reading of the trigger's shape: with one patch for both classes and swapped labels the patch has to push some "
         "samples up and others down, which a linear score cannot do; a patch of its own for each class, as published, or one "
-        "target for all can be learned.",
+        "target for all can be learned. The strength is measured with a shared white square and shares that limit; so is the "
+        "number of classes, with a shared patch and the next label.",
     )
 
 

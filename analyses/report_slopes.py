@@ -10,6 +10,8 @@ MEASURES = {
     "area": "area / L(0)", "half_beta": "β½", "breakpoint": "breakpoint (SVMs)",
 }  # fmt: skip
 
+FALLING = ("area", "half_beta", "breakpoint")  # small where the backdoor is learned easily
+
 
 # %% The published numbers themselves
 def published():
@@ -191,9 +193,27 @@ def _predictors(kind, runs):
         "curve and are known for the smaller patch only.",
         markdown(["measure", *questions], rows),
         f"**Strongest, mean over pairs** — {best}.",
+        f"**Where each fails** (the interval holds 0 or lies on the wrong side) — {_failures(bk, questions)}.",
         picture(f"slope_scatter_{kind}", f"{kind}, first pair: slope against BK and clean accuracy, every run a point"),
         picture(f"predictors_{kind}", f"{kind}: which measure predicts BK"),
     )
+
+
+def _failures(bk, questions):
+    words = []
+    for name, shown in MEASURES.items():
+        rows = bk[(bk.predictor == name) & bk.correlation.notna()]
+        sign = -1 if name in FALLING else 1
+        ends = (sign * rows[["low", "high"]]).agg(["min", "max"], axis=1)
+        said = []
+        for question in questions:
+            part = ends[rows.question == question]
+            wrong, open_ = int((part["max"] < 0).sum()), int(((part["min"] <= 0) & (part["max"] >= 0)).sum())
+            if wrong or open_:
+                what = ", ".join(w for w in (f"{wrong} wrong" * bool(wrong), f"{open_} with 0" * bool(open_)) if w)
+                said.append(f"{question} ({what}, of {len(part)} pairs)")
+        words.append(f"{shown}: {', '.join(said) or 'nowhere'}")
+    return "; ".join(words)
 
 
 def _invisible(kind, runs):
@@ -207,8 +227,8 @@ def _invisible(kind, runs):
             "a steep slope means an effective backdoor",
             "θ > 0.9 where BK stays below 0.17 (AlexNet features, invisible trigger; re-run of the released code)",
             f"{kind}: {len(faint)} runs with θ > 0.9 under the invisible trigger: BK {number(faint.bk.min())} to "
-            f"{number(faint.bk.max())}, median {number(faint.bk.median())}; {below} of them below 0.2; clean accuracy "
-            f"falls by {number(lost, 2)} (median)",
+            f"{number(faint.bk.max())}, median {number(faint.bk.median())} (at β = 0 it is {number(faint.bk_floor.median())} "
+            f"without any poison); {below} of them below 0.2; clean accuracy falls by {number(lost, 2)} (median)",
             "refuted as a rule: " + ("no such run passes one half" if faint.bk.max() < 0.5 else f"{int((faint.bk < 0.5).sum())} of {len(faint)} such runs stay below one half")
             if (faint.bk < 0.5).any() else "confirmed here",
         ),

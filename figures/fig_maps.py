@@ -91,6 +91,8 @@ for kind in given.data:
         fig.supxlabel("safe regularisation λ", fontsize=8)
         keys = [Line2D([], [], color=s.color, linewidth=2.2, label=f"draw with seed {k}") for k, s in styles.items()]
         keys.append(Line2D([], [], color="#444444", linestyle="", marker="x", label="no safe λ"))
+        if (found.safe_high >= found.searched_high).any():
+            keys.append(Line2D([], [], color="#444444", linestyle="", marker=">", markersize=4, label="may go on"))
         fig.legend(handles=keys, loc="outside upper center", ncols=len(keys))
     draw.save(fig, given, f"regions_{kind}")
 

@@ -35,7 +35,8 @@ def _images_to_rows(X, name, image_shape, value_range):
         if value_range is None:
             raise InvalidInput(
                 f"`{name}` holds integer images ({X.dtype}) without a stated range. "
-                "Pass `value_range=(0, 255)` (they are scaled to [0, 1]) or scale them yourself."
+                "Pass `value_range=(0, 255)`, or store an array of that name in an .npz file (they are scaled to [0, 1]), "
+                "or scale them yourself."
             )
         check_float64(X, name)
         low, high = value_range

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -96,52 +97,59 @@ def call(folder, *words):
     return done.stdout
 
 
-# what each analysis is to leave behind when it runs on the built-in digits
+# what each analysis is to leave behind when it runs on the built-in digits, and the script that draws it
 SMALL = {
-    "00_published": ["released_curves_digits"],
-    "01_curves": ["curves_digits"],
-    "02_slopes": ["slopes_digits", "means_digits", "relations_digits", "shortcuts_digits"],
-    "03_deviation": ["deviation_digits", "growth_digits", "zero_weights_digits"],
-    "04_explanations": ["explanations_digits", "influence_digits", "gradients_digits"],
-    "05_maps": ["maps_digits", "regions_digits", "stability_digits"],
-    "06_beyond": ["beyond_digits", "directions_digits", "sentences_digits"],
+    "00_published": (["released_curves_digits"], None),
+    "01_curves": (["curves_digits"], "fig_curves"),
+    "02_slopes": (["slopes_digits", "means_digits", "relations_digits", "shortcuts_digits"], "fig_slopes"),
+    "03_deviation": (["deviation_digits", "growth_digits", "zero_weights_digits"], "fig_deviation"),
+    "04_explanations": (["explanations_digits", "influence_digits", "gradients_digits"], "fig_explanations"),
+    "05_maps": (["maps_digits", "regions_digits", "stability_digits"], "fig_maps"),
+    "06_beyond": (["beyond_digits", "directions_digits", "sentences_digits"], "fig_beyond"),
 }
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return tmp_path_factory.mktemp("small")
+# both commands in one process, which imports the package once
+BOTH = """
+import runpy, sys
+root, analysis, figure = sys.argv[1:]
+sys.path[:0] = [f"{root}/analyses", f"{root}/figures"]
+sys.argv[1:] = ["--small", "--tables", "t"]
+runpy.run_path(f"{root}/analyses/{analysis}.py", run_name="__main__")
+sys.argv[1:] = ["--data", "digits", "--tables", "t", "--out", "i"]
+if figure:
+    runpy.run_path(f"{root}/figures/{figure}.py", run_name="__main__")
+"""
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_an_analysis_runs_small(name, small):
-    said = call(small, str(ROOT / f"analyses/{name}.py"), "--small", "--tables", "t")
-    for table in SMALL[name]:
-        frame = pd.read_csv(small / "t" / f"{table}.csv")
+def test_an_analysis_runs_small_and_is_drawn(name, tmp_path):
+    tables, figure = SMALL[name]
+    said = call(tmp_path, "-c", BOTH, str(ROOT), name, figure or "")
+    for table in tables:
+        frame = pd.read_csv(tmp_path / "t" / f"{table}.csv")
         assert len(frame) and f"{table}.csv" in said
         assert "status" not in frame or (frame.status == "ok").mean() > 0.95
-    times = pd.read_csv(small / "t/times.csv", dtype={"analysis": str}).set_index("analysis")
+    times = pd.read_csv(tmp_path / "t/times.csv", dtype={"analysis": str}).set_index("analysis")
     assert 0 < times.cpu_seconds[name[:2]] < 60
+    pictures = list((tmp_path / "i").glob("*.png"))
+    assert bool(pictures) == bool(figure) and all(p.stat().st_size > 5000 for p in pictures)
 
 
-FIGURES = ("curves", "slopes", "deviation", "explanations", "maps", "beyond")
-
-
-def test_the_figures_draw_what_the_small_analyses_left(small):
-    if not (small / "t").exists():
-        pytest.skip("the small analyses did not run")
+def test_a_stopped_analysis_keeps_its_time(tmp_path):
     code = """
-import runpy, sys
-folder, *names = sys.argv[1:]
-sys.path.insert(0, folder)
-for name in names:
-    sys.argv[1:] = ["--data", "digits", "--tables", "t", "--out", f"i/{name}"]
-    runpy.run_path(f"{folder}/fig_{name}.py")
+import argparse, os, pathlib, signal, sys
+sys.path.insert(0, sys.argv[1])
+sys.argv[1:] = ["--small", "--out", "r"]
+import study
+options = study.arguments("A question?", "01")
+os.kill(os.getpid(), signal.SIGTERM)
 """
-    call(small, "-c", code, str(ROOT / "figures"), *FIGURES)
-    for name in FIGURES:
-        pictures = list((small / "i" / name).glob("*.png"))
-        assert pictures and all(p.stat().st_size > 5000 for p in pictures)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "analyses")], env=env, cwd=tmp_path, capture_output=True
+    )
+    assert done.returncode == 143
+    (run,) = json.loads((tmp_path / "r-small/seconds-digits.json").read_text())
+    assert 0 < run["cpu"] < 60 and run["wall"] > 0
 
 
 def test_the_report_is_made_of_the_committed_tables(tmp_path):

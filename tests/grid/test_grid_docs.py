@@ -1,8 +1,13 @@
-"""docs/grids.md lists every key and trigger of a grid file, as the checks have them. Run this file to write the lists anew."""
+"""docs/grids.md lists every key and trigger of a grid file, as the checks have them, and its own data run.
 
+Run this file to write the lists anew.
+"""
+
+import re
 from inspect import signature
 from pathlib import Path
 
+from learningcurves.grid import run_grid
 from learningcurves.grid.keys import KEYS
 from learningcurves.poisoning.triggers import KINDS
 
@@ -30,6 +35,17 @@ def written():
 
 def test_the_page_lists_every_key():
     assert PAGE.read_text(encoding="utf-8") == written(), f"run: python {Path(__file__).name}"
+
+
+def test_a_grid_over_ones_own_data_runs_as_the_page_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    part = PAGE.read_text(encoding="utf-8").split("## Your own data")[1].split("\n## ")[0]
+    python, toml = (re.search(rf"```{name}\n(.*?)```", part, re.DOTALL).group(1) for name in ("python", "toml"))
+    exec(python, {})
+    Path("mine.toml").write_text(toml, encoding="utf-8")
+    frame = run_grid("mine.toml", "results", progress=False)
+    assert frame.cell.nunique() == 36 and (frame.status == "ok").all()
+    assert (frame.n_train == 200).all() and (frame.n_test == 100).all()
 
 
 if __name__ == "__main__":
