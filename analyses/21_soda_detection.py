@@ -8,6 +8,7 @@ import study
 from matplotlib.lines import Line2D
 
 import learningcurves as lc
+from learningcurves.defences.soda_index import find_victim
 from learningcurves.errors import SolveFailed
 from learningcurves.plotting import save
 from learningcurves.plotting.style import COLUMN, INK, PAGE, PALETTE, figure, local, outside_legend
@@ -21,12 +22,12 @@ REPAIRS = ("paper", "paper top", "code", "last_layer", "last layer anew", "smoot
 # %% Cells: images, a kind of network, a seed
 def measure(cell):
     network = soda.network_of(cell)
-    victim, target = soda.PAIRS[cell["seed"] % len(soda.PAIRS)]
+    victim, target = soda.pair_of(cell["data"], cell["seed"])
     clean = soda.clean_part(cell["data"], cell["seed"])
+    # the same samples in every kind, so that only the features differ
     slope = lc.backdoor_slope(network, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
-    rows = [
-        {"row": "network", **soda.scores_of(network, cell), "slope": slope.value, "victim": victim, "target": target}
-    ]
+    facts = {"slope": slope.value, "slope_relative": slope.relative, "victim": victim, "target": target}
+    rows = [{"row": "network", **soda.scores_of(network, cell), **facts}]
     for offset in ("constant", "spread"):
         report = lc.detect_soda(network, clean, offset=offset)
         calibrated = lc.detect_soda(network, clean, offset=offset, fpr=0.05)
@@ -42,6 +43,11 @@ def measure(cell):
                 "target_right": report.target == target,
                 "pair_right": (report.victim, report.target) == (victim, target),
                 "victim_rule": report.victim_evidence.rule,
+                # whom the activation names where the target is known: to be read beside the clean networks
+                "victim_of_target": find_victim(
+                    report.activation[:, target], target, reverse=report.activation[target]
+                ).label
+                == victim,
                 "seconds": report.seconds,
             }
         )
@@ -62,7 +68,7 @@ def repaired(network, cell, clean, victim, target, name):
         elif name == "last layer anew":
             found = lc.defend_last_layer(network, clean)
         elif name == "smoothing":
-            found = lc.defend_smoothing(network, clean, sigma=0.25, n_draws=50)
+            found = lc.defend_smoothing(network, clean, sigma=0.1, n_draws=10)
         else:
             found = lc.defend_finetune(network, clean, progress=False)
     except SolveFailed as error:
