@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import soda_study as soda
 import study
+import torch
 from matplotlib.lines import Line2D
 
 import learningcurves as lc
@@ -26,7 +27,7 @@ def measure(cell):
     clean = soda.clean_part(cell["data"], cell["seed"])
     # the same samples in every kind, so that only the features differ
     slope = lc.backdoor_slope(network, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
-    facts = {"slope": slope.value, "slope_relative": slope.relative, "victim": victim, "target": target}
+    facts = {**slope_facts(slope), "victim": victim, "target": target}
     rows = [{"row": "network", **soda.scores_of(network, cell), **facts}]
     for offset in ("constant", "spread"):
         report = lc.detect_soda(network, clean, offset=offset)
@@ -52,11 +53,11 @@ def measure(cell):
             }
         )
     if cell["kind"] in ("oversampled", "flip"):
-        rows += [repaired(network, cell, clean, victim, target, name) for name in REPAIRS]
+        rows += [repaired(network, cell, clean, victim, target, name, slope) for name in REPAIRS]
     return rows
 
 
-def repaired(network, cell, clean, victim, target, name):
+def repaired(network, cell, clean, victim, target, name, slope):
     """Repair with the true pair given, so that detection and repair are judged apart."""
     facts = {"row": "repair", "repair": name}
     try:
@@ -74,10 +75,24 @@ def repaired(network, cell, clean, victim, target, name):
     except SolveFailed as error:
         return {**facts, "status": error.status.name.lower()}
     module = found.module
-    slope = float("nan")
-    if name != "smoothing":  # votes have no linear head
-        slope = lc.backdoor_slope(module, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0).value
-    return {**facts, **soda.scores_of(module, cell), "slope": slope, "seconds": found.seconds}
+    if name == "smoothing":  # votes have no linear head
+        slope = None
+    elif not same_features(network, module):
+        slope = lc.backdoor_slope(module, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
+    return {**facts, **soda.scores_of(module, cell), **slope_facts(slope), "seconds": found.seconds}
+
+
+def slope_facts(slope):
+    """Slope of the last layer, and over the triggered loss of the head that clean samples alone give."""
+    if slope is None:
+        return {"slope": float("nan"), "slope_relative": float("nan"), "head_loss": float("nan")}
+    return {"slope": slope.value, "slope_relative": slope.relative, "head_loss": slope.loss}
+
+
+def same_features(network, module):
+    """Whether all but the head is bit for bit what it was: the slope of the last layer is then the same number."""
+    before, after = network.state_dict(), module.state_dict()
+    return all(torch.equal(before[n], after[n]) for n in before if not n.startswith("head."))
 
 
 # %% Tables
