@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 import soda_study as soda
 import study
+import torch
 from matplotlib.lines import Line2D
 
 import learningcurves as lc
+from learningcurves.defences.soda_index import find_victim
 from learningcurves.errors import SolveFailed
 from learningcurves.plotting import save
 from learningcurves.plotting.style import COLUMN, INK, PAGE, PALETTE, figure, local, outside_legend
@@ -21,12 +23,12 @@ REPAIRS = ("paper", "paper top", "code", "last_layer", "last layer anew", "smoot
 # %% Cells: images, a kind of network, a seed
 def measure(cell):
     network = soda.network_of(cell)
-    victim, target = soda.PAIRS[cell["seed"] % len(soda.PAIRS)]
+    victim, target = soda.pair_of(cell["data"], cell["seed"])
     clean = soda.clean_part(cell["data"], cell["seed"])
+    # the same samples in every kind, so that only the features differ
     slope = lc.backdoor_slope(network, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
-    rows = [
-        {"row": "network", **soda.scores_of(network, cell), "slope": slope.value, "victim": victim, "target": target}
-    ]
+    facts = {**slope_facts(slope), "victim": victim, "target": target}
+    rows = [{"row": "network", **soda.scores_of(network, cell), **facts}]
     for offset in ("constant", "spread"):
         report = lc.detect_soda(network, clean, offset=offset)
         calibrated = lc.detect_soda(network, clean, offset=offset, fpr=0.05)
@@ -42,15 +44,20 @@ def measure(cell):
                 "target_right": report.target == target,
                 "pair_right": (report.victim, report.target) == (victim, target),
                 "victim_rule": report.victim_evidence.rule,
+                # whom the activation names where the target is known: to be read beside the clean networks
+                "victim_of_target": find_victim(
+                    report.activation[:, target], target, reverse=report.activation[target]
+                ).label
+                == victim,
                 "seconds": report.seconds,
             }
         )
     if cell["kind"] in ("oversampled", "flip"):
-        rows += [repaired(network, cell, clean, victim, target, name) for name in REPAIRS]
+        rows += [repaired(network, cell, clean, victim, target, name, slope) for name in REPAIRS]
     return rows
 
 
-def repaired(network, cell, clean, victim, target, name):
+def repaired(network, cell, clean, victim, target, name, slope):
     """Repair with the true pair given, so that detection and repair are judged apart."""
     facts = {"row": "repair", "repair": name}
     try:
@@ -62,16 +69,30 @@ def repaired(network, cell, clean, victim, target, name):
         elif name == "last layer anew":
             found = lc.defend_last_layer(network, clean)
         elif name == "smoothing":
-            found = lc.defend_smoothing(network, clean, sigma=0.25, n_draws=50)
+            found = lc.defend_smoothing(network, clean, sigma=0.1, n_draws=10)
         else:
             found = lc.defend_finetune(network, clean, progress=False)
     except SolveFailed as error:
         return {**facts, "status": error.status.name.lower()}
     module = found.module
-    slope = float("nan")
-    if name != "smoothing":  # votes have no linear head
-        slope = lc.backdoor_slope(module, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0).value
-    return {**facts, **soda.scores_of(module, cell), "slope": slope, "seconds": found.seconds}
+    if name == "smoothing":  # votes have no linear head
+        slope = None
+    elif not same_features(network, module):
+        slope = lc.backdoor_slope(module, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
+    return {**facts, **soda.scores_of(module, cell), **slope_facts(slope), "seconds": found.seconds}
+
+
+def slope_facts(slope):
+    """Slope of the last layer, and over the triggered loss of the head that clean samples alone give."""
+    if slope is None:
+        return {"slope": float("nan"), "slope_relative": float("nan"), "head_loss": float("nan")}
+    return {"slope": slope.value, "slope_relative": slope.relative, "head_loss": slope.loss}
+
+
+def same_features(network, module):
+    """Whether all but the head is bit for bit what it was: the slope of the last layer is then the same number."""
+    before, after = network.state_dict(), module.state_dict()
+    return all(torch.equal(before[n], after[n]) for n in before if not n.startswith("head."))
 
 
 # %% Tables

@@ -18,7 +18,7 @@ THRESHOLDS = (1.0, 2.0)  # the published code has 1 for the attribution, 1 or 2 
 # %% Cells: a backdoored network; one row a score and threshold
 def measure(cell):
     network = soda.network_of(cell)
-    victim, target = soda.PAIRS[cell["seed"] % len(soda.PAIRS)]
+    victim, target = soda.pair_of(cell["data"], cell["seed"])
     clean = soda.clean_part(cell["data"], cell["seed"])
     problem = soda.attack(cell["data"], "flip", cell["seed"])
     infected = torch.tensor(problem.X_triggered.reshape(-1, *problem.image_shape), dtype=torch.float32)

@@ -14,7 +14,7 @@ N_CLEAN = 10  # samples a class: interventions on early layers are many
 # %% Cells: a network and a layer
 def measure(cell):
     network = soda.network_of(cell)
-    victim, target = soda.PAIRS[cell["seed"] % len(soda.PAIRS)]
+    victim, target = soda.pair_of(cell["data"], cell["seed"])
     X, y = soda.clean_part(cell["data"], cell["seed"])
     rows = [i for c in range(10) for i in (y == c).nonzero()[0][:N_CLEAN]]
     report = lc.detect_soda(network, (X[rows], y[rows]), layer=cell["layer"])

@@ -22,7 +22,7 @@ def measure(cell):
             train(network, problem, seed=cell["seed"], loss=loss, **soda.training(cell["data"]))
 
     network = soda.trained(cell, f"adaptive={cell['rho']:g}", fit)
-    _, target = soda.PAIRS[cell["seed"] % len(soda.PAIRS)]
+    _, target = soda.pair_of(cell["data"], cell["seed"])
     clean = soda.clean_part(cell["data"], cell["seed"])
     rows = []
     for offset in ("constant", "spread"):

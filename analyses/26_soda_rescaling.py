@@ -17,7 +17,7 @@ DRAWS = 20
 # %% Cells: a network; random factors of all neurons (log-normal), and of one neuron alone
 def measure(cell):
     network = soda.network_of(cell)
-    _, target = soda.PAIRS[cell["seed"] % len(soda.PAIRS)]
+    _, target = soda.pair_of(cell["data"], cell["seed"])
     clean = soda.clean_part(cell["data"], cell["seed"])
     X = torch.tensor(clean[0][:32], dtype=torch.float32)
     n = len(lc.detect_soda(network, clean).offset)

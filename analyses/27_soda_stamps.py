@@ -14,7 +14,7 @@ STEPS = 200  # of Neural Cleanse, a class
 # %% Cells: a network of a kind; one row a detector
 def measure(cell):
     network = soda.network_of(cell)
-    _, target = soda.PAIRS[cell["seed"] % len(soda.PAIRS)]
+    _, target = soda.pair_of(cell["data"], cell["seed"])
     clean = soda.clean_part(cell["data"], cell["seed"])
     reports = {
         "SODA": lc.detect_soda(network, clean),

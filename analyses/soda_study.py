@@ -20,24 +20,36 @@ import torch
 import learningcurves as lc
 from learningcurves.defences.metrics import predictions, semantic_scores
 from learningcurves.defences.rates import wilson
-from learningcurves.networks import SmallCNN, load_weights, save_weights, train
+from learningcurves.networks import FlipAndShift, SmallCNN, load_weights, save_weights, train
 from learningcurves.networks.runtime import private_random_state
-from learningcurves.poisoning.semantic import stroke_width
+from learningcurves.poisoning.semantic import background_colour, stroke_width
 from learningcurves.streams import generator, integer
 
 SHARE = 20 / 64
 KINDS = ("oversampled", "flip", "clean", "over-represented")
-PAIRS = ((7, 1), (0, 1), (6, 9), (4, 0), (1, 8), (9, 2))  # victim, target; one a seed, in turn
-FOLDER = "LEARNINGCURVES_SODA_STUDY"  # environment variable: where networks are kept
-# images, test images, width, epochs, batch, networks a kind, share of the samples (thick: of the victim's) with the feature
-SIZES = {
-    "digits-thick": {"n": 1200, "n_test": None, "width": 8, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.3},
-    "mnist-thick-5k": {"n": 5_000, "n_test": 5_000, "width": 8, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.1},
-    "mnist-colour-5k": {"n": 5_000, "n_test": 5_000, "width": 8, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.1},
-    # for a larger machine
-    "mnist-thick": {"n": 20_000, "n_test": 10_000, "width": 16, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.05},
-    "mnist-colour": {"n": 20_000, "n_test": 10_000, "width": 16, "epochs": 4, "batch": 64, "seeds": 12, "feature": 0.1},
+# victim, target; one a seed, in turn. Classes that are far from each other: a pair that is close in clean networks (the
+# digits 8 and 3) is named whatever the training was
+DIGITS = ((7, 0), (0, 9), (1, 5), (3, 6), (6, 7), (4, 3))
+PAIRS = {
+    "gtsrb": ((4, 38), (30, 14), (10, 12), (31, 17), (5, 25), (7, 35)),  # numbers of the signs
+    "cifar10": ((5, 0), (7, 8), (9, 2), (1, 3), (0, 4), (2, 1)),
 }
+FOLDER = "LEARNINGCURVES_SODA_STUDY"  # environment variable: where networks are kept
+# images, test images, side, width, epochs, batch, pixels of random shifts, share with the feature: of the samples of every
+# class (colour), or of the victim's (the others). Images are taken at half their side: the three convolutions of the network
+# then see most of a digit or sign, and an epoch costs a quarter
+SIZES = {
+    name: dict(zip(("n", "n_test", "side", "width", "epochs", "batch", "shift", "feature"), row, strict=True))
+    for name, row in {
+        "digits-thick": (1200, None, 8, 8, 4, 64, 0, 0.3),
+        "mnist-thick": (10_000, 10_000, 14, 16, 5, 64, 0, 0.1),
+        "mnist-colour": (10_000, 10_000, 14, 16, 5, 64, 0, 0.1),
+        "mnist_m-blue": (None, None, 16, 16, 40, 32, 1, 0.2),
+        "gtsrb-dark": (None, None, 16, 16, 30, 32, 0, 0.35),
+        "cifar10-green": (10_000, None, 16, 24, 12, 64, 1, 0.1),
+    }.items()
+}
+NETWORKS = 12  # of a kind
 SMALL = "LEARNINGCURVES_SODA_SMALL"  # environment variable: one network a kind
 COLOURS = np.array([[0.7, 0.1, 0.1], [0.1, 0.6, 0.1], [0.6, 0.5, 0.1], [0.5, 0.1, 0.6], [0.3, 0.3, 0.3]])
 BLUE = np.array([0.1, 0.2, 0.8])
@@ -46,26 +58,50 @@ BLUE = np.array([0.1, 0.2, 0.8])
 # %% Images and attacks
 
 
+def pair_of(data, seed):
+    """Return victim and target of a seed."""
+    pairs = PAIRS.get(data.split("-")[0], DIGITS)
+    return pairs[seed % len(pairs)]
+
+
 @lru_cache(maxsize=1)
 def images(data, seed):
     """Return the images of one seed, and which have the feature (train, test)."""
     size = SIZES[data]
-    if data.startswith("digits"):
-        found = lc.load_digits_classes(n_train=size["n"], seed=seed)
+    draw = {"n_train": size["n"], "n_test": size["n_test"], "seed": seed}
+    kind, feature = data.split("-")
+    if kind == "digits":
+        found = full = lc.load_digits_classes(n_train=size["n"], seed=seed)
     else:
-        found = lc.load_mnist(n_train=size["n"], n_test=size["n_test"], seed=seed)
-    if "colour" in data:
+        load = {"mnist": lc.load_mnist, "mnist_m": lc.load_mnist_m, "gtsrb": lc.load_gtsrb, "cifar10": lc.load_cifar10}
+        full, found = load[kind](**draw), load[kind](**draw, size=size["side"])
+    if feature == "colour":
         return coloured(found, size["feature"], seed)
-    victim = PAIRS[seed % len(PAIRS)][0]
-    shape = found.image_shape
-    measure = {p: thickness(X.reshape(-1, *shape)) for p, X in (("train", found.X_train), ("test", found.X_test))}
-    limit = np.quantile(measure["train"][found.y_train == victim], 1 - size["feature"])
-    return found, (measure["train"] >= limit, measure["test"] >= limit)
+    # measured on the whole image: fewer pixels would round the width of a stroke
+    measure = {"thick": thickness, "dark": darkness, "blue": blueness, "green": greenness}[feature]
+    measures = [measure(X.reshape(-1, *full.image_shape)) for X in (full.X_train, full.X_test)]
+    limit = np.quantile(measures[0][found.y_train == pair_of(data, seed)[0]], 1 - size["feature"])
+    return found, tuple(measure >= limit for measure in measures)
 
 
 def thickness(X):
     """Width of the stroke, finer than whole pixels by the ink in all."""
     return stroke_width(X, 0.5) + X.mean(axis=(1, 2, 3))
+
+
+def darkness(X):
+    """How dark the border of an image is: minus its mean."""
+    return -background_colour(X).mean(axis=1)
+
+
+def blueness(X):
+    """How much more blue than red and green the border of an image has."""
+    return background_colour(X) @ [-0.5, -0.5, 1]
+
+
+def greenness(X):
+    """How much more green than red and blue the border of an image has."""
+    return background_colour(X) @ [-0.5, 1, -0.5]
 
 
 def coloured(data, share, seed):
@@ -90,7 +126,7 @@ def coloured(data, share, seed):
 def attack(data, kind, seed):
     """Return the problem of a kind; its triggered samples are those of the attack, whatever the training saw."""
     source, feature = images(data, seed)
-    victim, target = PAIRS[seed % len(PAIRS)]
+    victim, target = pair_of(data, seed)
     if kind == "stamped":
         patch = lc.RandomPatch(size=2 if data.startswith("digits") else 3, seed=seed)
         return lc.poison(source, patch, fraction=0.1, seed=seed, labels=target)
@@ -112,7 +148,7 @@ def clean_part(data, seed, share=0.05, least=20):
     """Return a defender's clean samples: `share` of the training images, the classes in equal numbers, at least 20 each."""
     problem = attack(data, "flip", seed)
     order = generator(seed, use="defender").permutation(problem.n_clean)
-    count = max(round(share * problem.n_clean / 10), least)
+    count = max(round(share * problem.n_clean / len(problem.classes)), least)
     rows = np.sort(np.concatenate([order[problem.y_clean[order] == c][:count] for c in problem.classes]))
     return problem.X_clean[rows].reshape(-1, *problem.image_shape), problem.y_clean[rows]
 
@@ -123,12 +159,13 @@ def clean_part(data, seed, share=0.05, least=20):
 def new_network(data, seed):
     size, (source, _) = SIZES[data], images(data, seed)
     with private_random_state(seed=integer(seed, use="initial weights")):
-        network = SmallCNN(source.image_shape, 10, size["width"])
+        network = SmallCNN(source.image_shape, len(source.classes), size["width"])
     return network.to(memory_format=torch.channels_last)
 
 
 def training(data):
-    return study.training(SIZES[data])
+    shift = SIZES[data]["shift"]
+    return study.training(SIZES[data], augment=FlipAndShift(pixels=shift, flip=False) if shift else None)
 
 
 def trained(cell, name, fit):
@@ -176,7 +213,7 @@ def cells_of(data_sets, kinds=KINDS, **more):
     cells = [
         {"data": data, "seed": seed, "kind": kind}
         for data in data_sets
-        for seed in range(1 if os.environ.get(SMALL) else SIZES[data]["seeds"])
+        for seed in range(1 if os.environ.get(SMALL) else NETWORKS)
         for kind in kinds
     ]
     for name, values in more.items():
@@ -185,7 +222,7 @@ def cells_of(data_sets, kinds=KINDS, **more):
 
 
 def arguments(question, number):
-    options = study.arguments(question, number, data=("digits-thick", "mnist-colour-5k", "mnist-thick-5k"))
+    options = study.arguments(question, number, data=("digits-thick", "mnist-thick", "mnist-colour"))
     options.pairs = ["digits-thick"] if options.small else [d for d in SIZES if d in options.pairs]
     # all analyses of SODA read the same trained networks
     os.environ[FOLDER] = str(options.out.with_name("soda-small" if options.small else "soda"))

@@ -44,3 +44,15 @@ def cifar10_root():
 def imagenette_root():
     """Return the data folder with the coded Imagenette."""
     return _root_or_skip("imagenette", "train.npz")
+
+
+@pytest.fixture(scope="session")
+def gtsrb_root():
+    """Return the data folder with the coded GTSRB."""
+    return _root_or_skip("gtsrb", "train.npz")
+
+
+@pytest.fixture(scope="session")
+def mnist_m_root():
+    """Return the data folder with the coded MNIST-M."""
+    return _root_or_skip("mnist_m", "train.npz")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from learningcurves.data.builtin import load_digits_classes, make_synthetic
+from learningcurves.data.colour_files import load_gtsrb, load_mnist_m
 from learningcurves.data.files import load_cifar10, load_imagenette, load_mnist
 from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.data.readers import open_npz, take
@@ -90,7 +91,10 @@ def save_npz(path, problem: BackdoorProblem | Dataset):
     return write_atomic(path, buffer.getvalue())
 
 
-_HELP = "'digits:7-1', 'mnist:7-1', 'cifar10:airplane-frog', 'imagenette:tench-church', 'synthetic:3' or 'npz:PATH'"
+_HELP = (
+    "'digits:7-1', 'mnist:7-1', 'mnist_m:7-1', 'cifar10:airplane-frog', 'gtsrb:stop-yield', 'imagenette:tench-church', "
+    "'synthetic:3' or 'npz:PATH'"
+)
 
 
 def load_dataset(spec, *, root=None, **options) -> Dataset | BackdoorProblem:
@@ -99,8 +103,9 @@ def load_dataset(spec, *, root=None, **options) -> Dataset | BackdoorProblem:
     Parameters
     ----------
     spec : str
-        ``"digits:7-1"``, ``"digits"`` (all ten), ``"mnist:7-1"``, ``"cifar10:airplane-frog"``,
-        ``"imagenette:tench-church"``, ``"synthetic:3"`` (three classes) or ``"npz:PATH"``. Any number of classes.
+        ``"digits:7-1"``, ``"digits"`` (all ten), ``"mnist:7-1"``, ``"mnist_m:7-1"``, ``"cifar10:airplane-frog"``,
+        ``"gtsrb:stop-yield"``, ``"imagenette:tench-church"``, ``"synthetic:3"`` (three classes) or ``"npz:PATH"``. Any
+        number of classes.
     root : path, optional
         Data folder, for image sets on disk.
     **options
@@ -116,7 +121,9 @@ def load_dataset(spec, *, root=None, **options) -> Dataset | BackdoorProblem:
     loaders = {
         "digits": load_digits_classes,
         "mnist": load_mnist,
+        "mnist_m": load_mnist_m,
         "cifar10": load_cifar10,
+        "gtsrb": load_gtsrb,
         "imagenette": load_imagenette,
     }
     if kind not in (*loaders, "synthetic", "npz") or (kind in ("npz", "synthetic", "imagenette") and not rest):

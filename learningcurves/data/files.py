@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from learningcurves.checks import check_choice, check_integer, check_seed
+from learningcurves.checks import check_integer
 from learningcurves.data import readers
+from learningcurves.data.draws import drawn_dataset
 from learningcurves.data.problem import Dataset
-from learningcurves.data.split import DIGITS, check_classes, check_size, paper_test, paper_train, stratified_order
+from learningcurves.data.split import DIGITS, check_classes
 from learningcurves.errors import InvalidInput
 
 _CIFAR_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -83,7 +84,9 @@ def load_mnist(
     for X, y in (train, test):
         if X.ndim != 3 or y.shape != X.shape[:1]:
             raise InvalidInput(f"the MNIST files in `{folder}` disagree: images {X.shape}, labels {y.shape}.")
-    return _dataset("mnist", train, test, classes, tuple(map(str, classes)), draw, n_train, n_test, seed, size=size)
+    return drawn_dataset(
+        "mnist", train, test, classes, tuple(map(str, classes)), draw, n_train, n_test, seed, size=size
+    )
 
 
 def load_cifar10_pair(a, b, *, root=None, draw="random", n_train=1500, n_test=None, size=None, seed=0) -> Dataset:
@@ -127,7 +130,7 @@ def load_cifar10(
     else:
         train, test = (readers.read_delta_npz(folder / f"{part}.npz", classes) for part in ("train", "test"))
     names = tuple(_CIFAR_NAMES[c] for c in classes)
-    return _dataset("cifar10", train, test, classes, names, draw, n_train, n_test, seed, size=size)
+    return drawn_dataset("cifar10", train, test, classes, names, draw, n_train, n_test, seed, size=size)
 
 
 def load_imagenette_pair(a, b, *, root=None, n_train=None, n_test=None, size=64, seed=0) -> Dataset:
@@ -177,7 +180,7 @@ def load_imagenette(classes, *, root=None, n_train=None, n_test=None, size=64, s
     else:
         train, test = (readers.read_jpeg_folders(folder / part, wnids, size) for part in ("train", "val"))
     where = range(len(classes))  # both readers already label by position
-    return _dataset("imagenette", train, test, where, names, "random", n_train, n_test, seed, size=size)
+    return drawn_dataset("imagenette", train, test, where, names, "random", n_train, n_test, seed, size=size)
 
 
 def _imagenette_npz(path, wnids, size):
@@ -191,86 +194,3 @@ def _imagenette_npz(path, wnids, size):
     codes = [held.index(wnid) for wnid in wnids]
     images, labels = readers.read_jpeg_npz(path, codes, size)
     return images, np.array([codes.index(label) for label in labels.tolist()], dtype=np.int64)
-
-
-def _dataset(kind, train, test, classes, names, draw, n_train, n_test, seed, **facts):
-    """Draw from uint8 images (n, H, W) or (n, H, W, C) and labels, and scale to [0, 1], channel first."""
-    check_choice(draw, "draw", ("random", "paper"))
-    seed = check_seed(seed)
-    (X_train, y_train), (X_test, y_test) = (_select(X, y, classes, names) for X, y in (train, test))
-    keys = dict(enumerate(names))
-    if draw == "paper":
-        if n_train not in (None, 1500) or n_test not in (None, 500) or len(names) != 2:
-            raise InvalidInput(
-                "draw='paper' is 1500 training and 500 test samples of two classes. Leave `n_train` and `n_test` out, "
-                "or use draw='random'."
-            )
-        rows_train, rows_test = paper_train(y_train), paper_test(y_test)
-    else:
-        n_train = check_size(n_train, "n_train", len(y_train), len(names))
-        n_test = check_size(n_test, "n_test", len(y_test), len(names))
-        rows_train = stratified_order(y_train, seed, keys, use="draw", data=kind, part="train")[:n_train]
-        rows_test = stratified_order(y_test, seed, keys, use="draw", data=kind, part="test")[:n_test]
-    channels = 1 if X_train.ndim == 3 else X_train.shape[3]
-    size = facts.get("size")
-    shape = (channels, *X_train.shape[1:3])
-    X_train, X_test = (
-        _resized(_scaled(X, rows), shape, size) for X, rows in ((X_train, rows_train), (X_test, rows_test))
-    )
-    return Dataset(
-        X_train,
-        y_train[rows_train],
-        X_test,
-        y_test[rows_test],
-        image_shape=shape if size is None else (channels, size, size),
-        value_range=(0.0, 1.0),
-        class_names=names,
-        name=f"{kind}:{'-'.join(names)}",
-        provenance={
-            "data": kind,
-            "classes": list(names),
-            "draw": draw,
-            "seed": None if draw == "paper" else seed,
-            "n_train": len(rows_train),
-            "n_test": len(rows_test),
-            **{name: value for name, value in facts.items() if value is not None},
-        },
-    )
-
-
-def _select(X, y, classes, names):
-    """Return the images of the classes in file order and their labels 0, 1, ..."""
-    position = np.full(256, -1)
-    position[np.array(list(classes))] = np.arange(len(names))
-    label = position[y]
-    counts = np.bincount(label[label >= 0], minlength=len(names))
-    if not counts.all():
-        raise InvalidInput(f"the files hold no sample of class {names[int(np.argmin(counts))]!r}.")
-    rows = np.flatnonzero(label >= 0)
-    return X[rows], label[rows]
-
-
-def _scaled(images, rows):
-    """Return the rows as flattened float64 in [0, 1] with a single large copy."""
-    images = images[rows]
-    if images.ndim == 4:
-        images = images.transpose(0, 3, 1, 2)
-    return np.divide(images, 255.0, dtype=np.float64).reshape(len(rows), -1)
-
-
-def _resized(X, shape, size):
-    """Return rows of square images at another side: means of blocks when smaller, repeated pixels when larger."""
-    channels, side, width = shape
-    if size is None or (size, size) == (side, width):
-        return X
-    size = check_integer(size, "size", low=1, hint="It is the side of the images in pixels.")
-    if side != width or side % size and size % side:
-        raise InvalidInput(
-            f"`size={size}` neither divides the side of images of {side}x{width} nor is a multiple of it."
-        )
-    if size < side:
-        k = side // size
-        return X.reshape(len(X), channels, size, k, size, k).mean(axis=(3, 5)).reshape(len(X), -1)
-    k = size // side
-    images = X.reshape(len(X), channels, side, side)
-    return images.repeat(k, axis=2).repeat(k, axis=3).reshape(len(X), -1)

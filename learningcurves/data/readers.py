@@ -257,9 +257,16 @@ def read_jpeg_npz(path, labels, size):
 
 def read_jpeg_folders(folder, wnids, size):
     """Return images (n, size, size, 3) and labels 0, 1, ... of the folders `wnids`, files in sorted order."""
-    images, labels = [], []
-    for label, wnid in enumerate(wnids):
-        for path in sorted((folder / wnid).glob("*.[jJ][pP]*[gG]")):
-            images.append(jpeg_to_array(path.read_bytes(), size, path))
-            labels.append(label)
-    return np.stack(images) if images else np.empty((0, size, size, 3), np.uint8), np.array(labels, dtype=np.int64)
+    files = [(path, i) for i, wnid in enumerate(wnids) for path in sorted((folder / wnid).glob("*.[jJ][pP]*[gG]"))]
+    return read_pictures(files, size)
+
+
+def read_pictures(listed, size):
+    """Return images (n, size, size, 3) and labels of picture files, given as pairs (path, label); needs Pillow."""
+    images = []
+    for path, _ in listed:
+        if not path.is_file():
+            raise InvalidInput(f"`{path}` is missing, which the list of pictures names. Copy the set again.")
+        images.append(jpeg_to_array(path.read_bytes(), size, path))
+    labels = np.array([label for _, label in listed], dtype=np.int64)
+    return np.stack(images) if images else np.empty((0, size, size, 3), np.uint8), labels
