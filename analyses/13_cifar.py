@@ -18,6 +18,10 @@ REPORTED = {
 }
 
 
+def cells_of(data_sets):
+    return defences.cells_of(data_sets, REPORTED)
+
+
 def measure(cell):
     """Train on the attack, prune at the reported threshold, and at the one that clean accuracy chooses."""
     problem, module, _ = defences.attacked(cell["data"], cell["attack"], cell["seed"])
@@ -60,7 +64,7 @@ def finding(summary):
 
 if __name__ == "__main__":
     options = attacks.arguments(QUESTION, "13", data=("cifar10",))
-    table = attacks.finished(study.run(defences.cells_of(options.data, REPORTED), measure, options.out, options.n_jobs))
+    table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
     summary = by_attack(table)
     study.write_table(table, options.tables, "cifar_networks", digits=4)
     study.write_table(summary, options.tables, "cifar", digits=4)

@@ -192,10 +192,3 @@ def draw_rate(ax, x, group, name, look):
     """Draw a rate over `x` with its interval (columns of `pooled`); return its handle."""
     spread = [group[name] - group[f"{name}_low"], group[f"{name}_high"] - group[name]]
     return ax.errorbar(x, group[name], np.maximum(spread, 0), **look)
-
-
-def rank(x, y):
-    """Return Spearman's correlation, NaN for fewer than three points."""
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(x, y).statistic) if len(x) > 2 and len(np.unique(y)) > 1 else float("nan")
