@@ -108,7 +108,8 @@ def draw(table, data):
     shown = list(table.attack.unique())
     with local():
         made, axes = figure(3, len(shown), width=PAGE, aspect=0.8)
-        styles = group_styles(names)
+        known = group_styles(names)
+        styles = {name: known[name] for name in names}
         handles = [
             draw_row(row, table[table.attack == attack], attack, styles)
             for row, attack in zip(axes, shown, strict=True)
@@ -152,14 +153,16 @@ def draw_rates(summary, data):
     summary = summary[summary.data == data]
     shown = list(summary.attack.unique())
     with local():
-        made, axes = figure(len(shown), 1, width=PAGE, aspect=0.95)
+        made, axes = figure(len(shown), 1, width=PAGE, aspect=1.1, sharey=True)
+        styles = group_styles(RATES)
+        axes[0, 0].set(ylabel="share of test samples", ylim=(-0.03, 1.03))
         for ax, attack in zip(axes[0], shown, strict=True):
             group, handles = summary[summary.attack == attack], []
-            for i, (name, style) in enumerate(group_styles(RATES).items()):
-                look = style.line(label=RATES[name], linestyle="none")
+            for i, (name, label) in enumerate(RATES.items()):
+                look = styles[name].line(label=label, linestyle="none")
                 handles.append(attacks.draw_rate(ax, np.arange(len(group)) + 0.15 * (i - 1), group, name, look))
-            ax.set_xticks(range(len(group)), [d.replace(" ", "\n") for d in group.defence], rotation=45)
-            ax.set(xlabel=attack, ylabel="share of test samples", ylim=(-0.03, 1.03))
+            ax.set_xticks(range(len(group)), [d.replace(" ", "\n") for d in group.defence], rotation=90)
+            ax.set_xlabel(attack)
         outside_legend(made, axes[0, 0], handles)
     return made
 
