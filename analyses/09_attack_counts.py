@@ -7,6 +7,7 @@ import pandas as pd
 import study
 
 import learningcurves as lc
+from learningcurves.analysis.relate import rank_correlation
 
 QUESTION = __doc__
 REG = 1.0  # lambda of the head, on standardised features
@@ -75,61 +76,61 @@ def steepness(group, count):
     return float(group.slope[group["count"] == count].abs().median())
 
 
+RANKS = {"slope": "rank_slope", "head_bk": "rank_head", "count": "rank_count"}
+
+
 def relations(table, summary):
-    """Return where the jump is, and how slope and head at beta = 1 rank the counts, attack by attack and in all."""
+    """Return where the jump is, and how slope, head at beta = 1 and count rank the networks, by attack and in all.
+
+    Spearman's correlations with ASR, with percentile bootstrap intervals over networks; the slope's by its size.
+    """
     rows = []
     for data in summary.data.unique():
-        part = table[table.data == data].assign(asr=lambda t: t.asr_hits / t.asr_n)
+        part = table[table.data == data].assign(asr=lambda t: t.asr_hits / t.asr_n, slope=lambda t: t.slope.abs())
         for attack in [*part.attack.unique(), "all"]:
             group = part if attack == "all" else part[part.attack == attack]
-            low, high = (
-                (np.nan, np.nan)
-                if attack == "all"
-                else jump(summary[(summary.data == data) & (summary.attack == attack)])
-            )
-            rows.append(
-                {
-                    "data": data,
-                    "attack": attack,
-                    "n": len(group),
-                    "below": low,
-                    "above": high,
-                    "slope_below": steepness(group, low),
-                    "slope_above": steepness(group, high),
-                    "rank_slope": attacks.rank(-group.slope, group.asr),
-                    "rank_head": attacks.rank(group.head_bk, group.asr),
-                    "rank_count": attacks.rank(group["count"], group.asr),
-                }
-            )
+            ours = summary[(summary.data == data) & (summary.attack == attack)]
+            low, high = (np.nan, np.nan) if attack == "all" else jump(ours)
+            row = {"data": data, "attack": attack, "n": len(group), "below": low, "above": high}
+            row |= {"slope_below": steepness(group, low), "slope_above": steepness(group, high)}
+            for column, name in RANKS.items():
+                found = rank_correlation(group, column, "asr")
+                row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+            rows.append(row)
     return pd.DataFrame(rows)
+
+
+def rank_words(row, name):
+    return f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
 
 
 def finding(summary, related):
     words = []
-    for row in related.itertuples():
-        if row.attack == "all":
+    for row in related.to_dict("records"):
+        data, attack, below, above = (row[name] for name in ("data", "attack", "below", "above"))
+        if attack == "all":
             words.append(
-                f"{row.data}, all attacks together ({row.n} networks): rank correlation with ASR {row.rank_slope:.2f} for the "
-                f"slope of the clean network's last layer, {row.rank_head:.2f} for the refitted head at beta = 1, "
-                f"{row.rank_count:.2f} for the count alone."
+                f"{data}, all attacks together ({row['n']} networks): rank correlation with ASR {rank_words(row, 'rank_slope')} "
+                f"for the slope of the clean network's last layer, {rank_words(row, 'rank_head')} for the refitted head at "
+                f"beta = 1, {rank_words(row, 'rank_count')} for the count alone (bootstrap over networks)."
             )
             continue
-        group = summary[(summary.data == row.data) & (summary.attack == row.attack)].sort_values("count")
+        group = summary[(summary.data == data) & (summary.attack == attack)].sort_values("count")
         last = group.iloc[-1]
         steep = "slope of the clean last layer"
-        if row.above != row.above:
+        if above != above:
             where = f"never passes {JUMP:g} ({steep} at most {group.slope.abs().max():.3g} nats in size)"
-        elif row.below != row.below:
+        elif below != below:
             where = (
-                f"is above {JUMP:g} from {row.above:.0f} poisons on ({steep} {row.slope_above:.3g} nats in size there)"
+                f"is above {JUMP:g} from {above:.0f} poisons on ({steep} {row['slope_above']:.3g} nats in size there)"
             )
         else:
             where = (
-                f"passes {JUMP:g} between {row.below:.0f} and {row.above:.0f} poisons ({steep} {row.slope_below:.3g} and "
-                f"{row.slope_above:.3g} nats in size there)"
+                f"passes {JUMP:g} between {below:.0f} and {above:.0f} poisons ({steep} {row['slope_below']:.3g} and "
+                f"{row['slope_above']:.3g} nats in size there)"
             )
         words.append(
-            f"{row.data}, {row.attack}: ASR {where}; {last.asr:.3f} [{last.asr_low:.3f}, {last.asr_high:.3f}] at "
+            f"{data}, {attack}: ASR {where}; {last.asr:.3f} [{last.asr_low:.3f}, {last.asr_high:.3f}] at "
             f"{last['count']:.0f} (no-trigger rate {last.no_trigger:.3f}, ACC {last.acc:.3f})."
         )
     return words
@@ -139,25 +140,25 @@ def finding(summary, related):
 def draw(table, summary, data):
     from learningcurves.plotting.style import PAGE, figure, group_styles, local, outside_legend
 
-    with local():
-        return _draw(
-            table, summary, data, figure(3, 1, width=PAGE, aspect=0.95), group_styles(attacks.ATTACKS), outside_legend
-        )
-
-
-def _draw(table, summary, data, drawing, styles, outside_legend):
     table, summary = table[table.data == data], summary[summary.data == data]
-    made, axes = drawing
-    left, middle, right = axes[0]
+    with local():
+        made, axes = figure(3, 1, width=PAGE, aspect=0.95)
+        handles = draw_panels(axes[0], table, summary, group_styles(attacks.ATTACKS))
+        outside_legend(made, axes[0, 0], handles)
+    return made
+
+
+def draw_panels(axes, table, summary, styles):
+    """Draw ASR over count, over the slope and over the refitted head; return the handles of the legend."""
+    left, middle, right = axes
     handles = []
     for attack, style in styles.items():
         group = summary[summary.attack == attack].sort_values("count")
         points = table[table.attack == attack]
         asr = points.asr_hits / points.asr_n
         look = style.line(label=attack)
-        handles += left.plot(group["count"], group.asr, **look)
+        handles.append(attacks.draw_rate(left, group["count"], group, "asr", look))
         left.fill_between(group["count"], group.asr_least, group.asr_most, color=style.color, alpha=0.18, linewidth=0)
-        left.vlines(group["count"], group.asr_low, group.asr_high, color=style.color)
         dots = {"color": style.color, "marker": style.marker, "linestyle": "none", "markersize": 3}
         middle.plot(np.abs(points.slope), asr, **dots)
         right.plot(points.head_bk, asr, **dots)
@@ -165,8 +166,7 @@ def _draw(table, summary, data, drawing, styles, outside_legend):
     left.set(xscale="log", xlabel="poisons (count)", ylabel="attack success rate", ylim=(-0.03, 1.03))
     middle.set(xscale="log", xlabel="|slope| of the clean last layer (nats)", ylim=(-0.03, 1.03))
     right.set(xlabel="BK of the refitted head at β = 1", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03))
-    outside_legend(made, left, [*handles, floor])
-    return made
+    return [*handles, floor]
 
 
 # %% Run, tables, figures, finding

@@ -109,8 +109,7 @@ def draw(summary):
             group = summary[summary.data == data].sort_values("eps")
             lines = []
             for name, label in names.items():
-                spread = [group[name] - group[f"{name}_low"], group[f"{name}_high"] - group[name]]
-                lines.append(ax.errorbar(group.eps, group[name], spread, **styles[label].line(label=label)))
+                lines.append(attacks.draw_rate(ax, group.eps, group, name, styles[label].line(label=label)))
             handles = handles or lines
             ax.set(xlabel="ε (share of the value range)", ylabel=f"called the target ({data})", ylim=(-0.03, 1.03))
         outside_legend(made, axes[0, 0], handles)

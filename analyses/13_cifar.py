@@ -2,17 +2,14 @@
 
 # %% Question
 import attack_study as attacks
+import defence_study as defences
 import pandas as pd
 import study
 
 import learningcurves as lc
-from learningcurves.defences.metrics import attack_scores
 
 QUESTION = __doc__
-SHARE = 0.05  # of the candidates; for clean-label of all images, as far as the class has them
-EPS, STEPS = 16 / 255, 20
-THRESHOLD, ITERATIONS, N_CLEAN = 0.25, {"digits": 200, "cifar10": 500}, 500
-ATTACKS = ("badnets", "blend", "clean-label PGD")
+THRESHOLD = 0.25
 # A report on BadNets, Blend, Clean-Label and ANP: all of CIFAR-10, ResNet-18, 50 epochs; percent
 REPORTED = {
     "badnets": {"acc": 91.46, "asr": 100.0, "acc_pruned": 92.13, "asr_pruned": 3.30},
@@ -22,35 +19,17 @@ REPORTED = {
 
 
 def cells_of(data_sets):
-    return [
-        {"data": data, "seed": seed, "attack": attack}
-        for data in data_sets
-        for seed in attacks.SIZES[data]["seeds"]
-        for attack in ATTACKS
-    ]
+    return defences.cells_of(data_sets, REPORTED)
 
 
 def measure(cell):
     """Train on the attack, prune at the reported threshold, and at the one that clean accuracy chooses."""
-    data, seed, attack = cell["data"], cell["seed"], cell["attack"]
-    source = attacks.images(data, seed)
-    n, in_class = len(source.y_train), int((source.y_train == attacks.TARGET).sum())
-    if attack == "clean-label PGD":
-        clean = attacks.clean_network(data, seed).to(attacks.device())
-        perturb = lc.PGD(EPS, STEPS, seed=seed, early_stop=True).on(clean)
-        problem = attacks.problem_of(data, attack, min(int(SHARE * n), in_class - 1), seed, perturb=perturb)
-    else:
-        problem = attacks.problem_of(data, attack, int(SHARE * (n - in_class)), seed)
-    module = attacks.trained(data, seed, problem, f"{attack.replace(' ', '-')}_share={SHARE}").to(attacks.device())
-    rows = slice(0, N_CLEAN)
-    clean_data = (problem.X_clean[rows].reshape(-1, *problem.image_shape), problem.y_clean[rows])
-    options = {"iterations": ITERATIONS.get(data, 2000), "seed": seed, "progress": False}
-    pruned = lc.defend_anp(module, clean_data, alpha=0.2, **options)
+    problem, module, _ = defences.attacked(cell["data"], cell["attack"], cell["seed"])
+    pruned = defences.pruned(cell["data"], cell["attack"], cell["seed"])
     shown = {"attacked": module, "pruned at 0.25": pruned.at(THRESHOLD), "pruned by clean accuracy": pruned.module}
     for name, network in shown.items():
         slope = lc.backdoor_slope(network, problem, reg=1.0).value
-        scores = attack_scores(network, problem)
-        yield {"network": name, **attacks.rates(network, problem), "slope": slope, "asr": scores["asr"].value,
+        yield {"network": name, **attacks.rates(network, problem), "slope": slope,
                "n_poison": problem.n_backdoor, "threshold": pruned.threshold}  # fmt: skip
 
 

@@ -26,16 +26,17 @@ DEVICE = "LEARNINGCURVES_DEVICE"
 # images, test images, classes, network's width, epochs, batch, counts of poisons, seeds
 SIZES = {
     "digits": {"n": 900, "n_test": None, "width": 8, "epochs": 6, "batch": 32, "seeds": (1,), "counts": (5, 40)},
-    "mnist-small": {
-        "n": 3_000, "n_test": 2_000, "width": 12, "epochs": 5, "batch": 32, "seeds": (1,), "counts": (10, 40, 160, 500),
-    },
     "mnist": {
         "n": 10_000, "n_test": 5_000, "width": 12, "epochs": 4, "batch": 64, "seeds": (1, 2, 3),
         "counts": (5, 10, 20, 40, 80, 160, 320, 800, 2000),
     },
+    "mnist-wide": {  # neurons to spare, for what defences cut and for perturbations
+        "n": 10_000, "n_test": 5_000, "width": 32, "epochs": 8, "batch": 64, "seeds": (1, 2),
+        "counts": (5, 10, 20, 40, 80, 160, 320, 800, 2000),
+    },
     "cifar10": {  # the five classes that the shared files hold completely
-        "n": 5_000, "n_test": 2_500, "width": 8, "epochs": 10, "batch": 64, "seeds": (1,),
-        "classes": ("airplane", "bird", "dog", "frog", "truck"), "counts": (20, 80, 250),
+        "n": 10_000, "n_test": 2_000, "width": 8, "epochs": 15, "batch": 64, "seeds": (1, 2),
+        "classes": ("airplane", "bird", "dog", "frog", "truck"), "counts": (20, 80, 400),
     },
     "cifar10-ten": {  # all ten classes, the first thousand of each
         "n": 10_000, "n_test": 3_000, "width": 64, "epochs": 50, "batch": 128, "seeds": (1, 2, 3),
@@ -132,7 +133,10 @@ def backdoored(data, attack, count, seed, problem=None):
 
 def rates(module, problem):
     """Return hits and number of every rate, for tables that add over seeds."""
-    scores = attack_scores(module, problem)
+    return hits(attack_scores(module, problem))
+
+
+def hits(scores):
     return {f"{name}_{what}": int(value) for name, rate in scores.rates.items()
             for what, value in (("hits", rate.hit.sum()), ("n", rate.n))}  # fmt: skip
 
@@ -184,8 +188,7 @@ def pooled(group, name):
     return {name: hits / n, f"{name}_low": low, f"{name}_high": high, f"{name}_n": n}
 
 
-def rank(x, y):
-    """Return Spearman's correlation, NaN for fewer than three points."""
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(x, y).statistic) if len(x) > 2 and len(np.unique(y)) > 1 else float("nan")
+def draw_rate(ax, x, group, name, look):
+    """Draw a rate over `x` with its interval (columns of `pooled`); return its handle."""
+    spread = [group[name] - group[f"{name}_low"], group[f"{name}_high"] - group[name]]
+    return ax.errorbar(x, group[name], np.maximum(spread, 0), **look)
