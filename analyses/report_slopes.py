@@ -232,7 +232,7 @@ def _invisible(kind, runs):
             "refuted as a rule: " + ("no such run passes one half" if faint.bk.max() < 0.5 else f"{int((faint.bk < 0.5).sum())} of {len(faint)} such runs stay below one half")
             if (faint.bk < 0.5).any() else "confirmed here",
         ),
-        picture(f"invisible_{kind}", f"{kind}: θ against BK and clean accuracy, patch and invisible trigger"),
+        picture(f"invisible_{kind}", f"{kind}: slope against BK and clean accuracy under a patch and under an invisible trigger, linear learners, all pairs"),
     )  # fmt: skip
 
 

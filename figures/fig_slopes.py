@@ -5,7 +5,7 @@ import draw
 import numpy as np
 
 from learningcurves.plotting import SlopeScatterDisplay, figure
-from learningcurves.plotting.style import PAGE, group_styles, local
+from learningcurves.plotting.style import INK, PAGE, group_styles, local
 
 given = draw.options(__doc__).parse_args()
 
@@ -84,14 +84,27 @@ def invisible(kind):
     table = draw.table(given, f"slopes_{kind}")
     if table is None or not (table.trigger == "invisible-10").any():
         return
-    part = table[(table.learner != "rbf_svm") & table.trigger.isin(["invisible-10", table.trigger.iloc[0]])]
-    part = (
-        part[["trigger", "C", "theta", "bk", "accuracy_clean"]]
-        .assign(reg=1 / part.C)
-        .rename(columns={"trigger": "kind"})
-    )
-    display = SlopeScatterDisplay.from_frame(part, slope="theta", group="kind", color="reg", width=PAGE)
-    draw.save(display, given, f"invisible_{kind}")
+    first = table.trigger.iloc[0]
+    part = table[(table.learner != "rbf_svm") & table.trigger.isin(["invisible-10", first]) & (table.slope < 0)]
+    styles = group_styles([first, "invisible-10"])
+    with local():
+        fig, axes = figure(2, 1, PAGE * 0.85, aspect=0.8, sharex=True)
+        for ax, (column, words) in zip(axes[0], (("bk", "backdoor"), ("accuracy_clean", "clean")), strict=True):
+            for trigger, rows in part.groupby("trigger", sort=False):
+                look = {"s": 9, "color": styles[trigger].color, "marker": styles[trigger].marker}
+                ax.scatter(-rows.slope, rows[column], linewidth=0, alpha=0.7, label=in_words(trigger), **look)
+            ax.axvline(np.tan(0.9 * np.pi / 2), color=INK, linewidth=0.6, linestyle=(0, (1, 2)), label="θ = 0.9")
+            ax.set_xscale("log")  # θ would press all steep slopes against its end
+            ax.set_ylabel(f"{words} accuracy")
+        fig.supxlabel("−dL/dβ at β = 0 (loss per unit of β)", fontsize=8)
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        fig.legend(handles, names, loc="outside upper center", ncols=len(names))
+    draw.save(fig, given, f"invisible_{kind}")
+
+
+def in_words(trigger):
+    name, size = trigger.split("-")
+    return f"{name}, {size} px" if name == "patch" else f"{name}, {size}/255"
 
 
 for kind in given.data:

@@ -7,26 +7,25 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from learningcurves.errors import InvalidInput
+from learningcurves.plotting.curve_tables import ACCURACIES, LOSSES, curve_frame, curve_tables, tangent_points
 from learningcurves.plotting.labels import axis_label, learner_loss, name_value
+from learningcurves.plotting.panels import panel_figure
 from learningcurves.plotting.scales import set_symlog
 from learningcurves.plotting.style import (
-    COLUMN,
     INK,
-    PAGE,
     Display,
     GroupStyle,
-    figure,
     group_styles,
     local,
     outside_legend,
     sort_groups,
     take_axes,
 )
-from learningcurves.plotting.tables import need_columns, refuse_pooling, several, summarise
+from learningcurves.plotting.tables import need_columns, refuse_pooling, several
 
-LOSSES = ("loss_triggered", "loss_clean")
-ACCURACIES = ("bk", "accuracy_clean")
 _DRAWN_AS: dict[str, Any] = {"loss_triggered": "-", "bk": "-", "loss_clean": ":", "accuracy_clean": ":"}
+_TANGENT: dict[str, Any] = {"linewidth": 0.6, "linestyle": (0, (6, 2))}
+_FLOOR: dict[str, Any] = {"linewidth": 0.6, "linestyle": (0, (1, 2))}
 
 
 class CurveDisplay(Display):
@@ -89,16 +88,10 @@ class CurveDisplay(Display):
         -------
         CurveDisplay
         """
-        names = ["beta", *LOSSES, *ACCURACIES, "slope"]
-        frame = pd.DataFrame({name: np.asarray(getattr(curve, name), dtype=float) for name in names})
-        status = getattr(curve, "status", None)
-        if isinstance(status, tuple | list) and len(status) == len(frame):
-            frame["status"] = list(status)
         learner = getattr(curve, "learner", None)
-        floor = getattr(curve, "bk_floor", None)
-        display = cls._of_frame(frame, loss=None if learner is None else learner_loss(learner))
-        if floor is not None and np.isfinite(floor):
-            display.floors = pd.DataFrame({"panel": [""], "group": [""], "y": [float(floor)]})
+        display = cls._of_frame(curve_frame(curve), loss=None if learner is None else learner_loss(learner))
+        floors = {"panel": [""], "group": [""], "y": [getattr(curve, "bk_floor", None)]}
+        display.floors = pd.DataFrame(floors).dropna()
         return display.plot(ax=ax, accuracy=(ax is None) if accuracy is None else accuracy, **plot_kw)
 
     @classmethod
@@ -116,8 +109,7 @@ class CurveDisplay(Display):
         CurveDisplay
         """
         display = cls._of_frame(curves.to_frame(), panel="reg", loss=learner_loss(curves[0].learner))
-        floors = pd.DataFrame({"panel": curves.reg, "group": "", "y": [c.bk_floor for c in curves]})
-        display.floors = floors[np.isfinite(floors["y"])]
+        display.floors = pd.DataFrame({"panel": curves.reg, "group": "", "y": [c.bk_floor for c in curves]}).dropna()
         return display.plot(ax=ax, accuracy=(ax is None) if accuracy is None else accuracy, **plot_kw)
 
     @classmethod
@@ -162,30 +154,8 @@ class CurveDisplay(Display):
 
     @classmethod
     def _of_frame(cls, frame, *, x="beta", group=None, panel=None, loss=None):
-        if loss is None and "learner" in frame.columns:
-            losses = {learner_loss(name) for name in frame["learner"].unique()}
-            loss = losses.pop() if len(losses) == 1 else None
-        work = frame.assign(
-            _panel=frame[panel] if panel is not None else "", _group=frame[group] if group is not None else ""
-        )
-        keys = ["_panel", "_group", x]
-        parts = [
-            summarise(work, keys, quantity).assign(quantity=quantity)
-            for quantity in (*LOSSES, *ACCURACIES)
-            if quantity in frame.columns
-        ]
-        new: dict[Any, Any] = {"_panel": "panel", "_group": "group", x: "x"}
-        summary = pd.concat(parts, ignore_index=True).rename(columns=lambda c: new.get(c, c))
-        tangents = None
-        if x == "beta" and "slope" in frame.columns:
-            start = work[work[x] == work[x].min()]
-            named = ["panel", "group", "x", "y"]
-            points = summarise(start, keys, "loss_triggered")[[*keys, "mid"]].set_axis(named, axis=1)
-            slopes = summarise(start, keys, "slope")[["_panel", "_group", "mid"]]
-            tangents = points.merge(
-                slopes.set_axis(["panel", "group", "slope"], axis=1), on=["panel", "group"]
-            ).dropna()
-        return cls(summary=summary, tangents=tangents, x=x, group=group, panel=panel, loss=loss)
+        tables = curve_tables(frame, x, group, panel)
+        return cls(**{**tables, "loss": loss or tables["loss"]}, x=x, group=group, panel=panel)
 
     def plot(
         self, ax=None, *, accuracy=False, xscale="linear", tangent=True, legend=True, width=None, ncols=None
@@ -258,18 +228,10 @@ class CurveDisplay(Display):
             flat = take_axes(ax, n_panels * n_kinds, "this curve display")
             self.figure_, self.ax_, self._columns = flat[0].figure, ax, 1
             return flat, lambda k, p: (True, True, k == 0)
-        width = width or (COLUMN if n_panels <= 2 else PAGE)
-        ncols = min(n_panels, ncols or (2 if width < 5 else 4))
-        nrows, self._columns = -(-n_panels // ncols), ncols
-        aspect = 0.62 if ncols == 1 else 0.95
-        self.figure_, grid = figure(ncols, nrows * n_kinds, width, aspect=aspect, sharex=True)
-        flat = []
-        for k in range(n_kinds):
-            flat += [grid[(p // ncols) * n_kinds + k, p % ncols] for p in range(n_panels)]
-        for p in range(n_panels, nrows * ncols):
-            for k in range(n_kinds):
-                grid[(p // ncols) * n_kinds + k, p % ncols].remove()
-        self.ax_ = grid if grid.size > 1 else grid[0, 0]
+        self.figure_, self.ax_, flat, ncols = panel_figure(
+            n_panels, n_kinds=n_kinds, width=width, ncols=ncols, aspects=(0.62, 0.95), sharex=True
+        )
+        self._columns = ncols
 
         def place(k, p):
             bottom = k == n_kinds - 1 and p + ncols >= n_panels
@@ -284,14 +246,13 @@ class CurveDisplay(Display):
         rows = table[(table["panel"] == panel) & (table["group"] == group) & (table["quantity"] == quantity)]
         if rows.empty:
             return
-        key = (panel, group, quantity)
         # Markers at even distances on the page, staggered, so that groups on top of each other stay visible.
         look = style.line(linestyle=_DRAWN_AS[quantity], markevery=(0.03 * shift, 0.15))
         if _DRAWN_AS[quantity] == ":":
             look |= {"linewidth": 1.1, "markerfacecolor": "white", "markersize": 2.8, "markevery": (0.03 * shift, 0.3)}
-        (self.lines_[key],) = axes.plot(rows["x"], rows["mid"], **look)
+        (self.lines_[panel, group, quantity],) = axes.plot(rows["x"], rows["mid"], **look)
         if (rows["high"] > rows["low"]).any():
-            self.bands_[key] = axes.fill_between(
+            self.bands_[panel, group, quantity] = axes.fill_between(
                 rows["x"], rows["low"], rows["high"], color=style.color, alpha=0.18, linewidth=0
             )
         lost = rows[rows["n"] == 0]
@@ -308,48 +269,32 @@ class CurveDisplay(Display):
         line = self.lines_.get((panel, group, "loss_triggered"))
         if rows.empty or line is None:
             return
-        x0, y0, slope = (float(rows.iloc[0][c]) for c in ("x", "y", "slope"))
-        x, y = (np.asarray(v, dtype=float) for v in (line.get_xdata(), line.get_ydata()))
-        end = np.nanmax(x)
-        if slope != 0:
-            # Steep tangents stop at the curve's own range: they must not decide the limits of the axis.
-            room = (np.nanmin(y) if slope < 0 else np.nanmax(y)) - y0
-            end = min(end, x0 + max(room / slope, 0.0))
-        if not end > x0:
-            return
-        points = np.linspace(x0, end, 101) if xscale == "symlog" else np.array([x0, end])
-        (self.tangents_[panel, group],) = axes.plot(
-            points,
-            y0 + slope * (points - x0),
-            color=INK if self.group is None else style.color,
-            linewidth=0.6,
-            linestyle=(0, (6, 2)),
-        )
+        points = tangent_points(rows.iloc[0], line.get_xdata(), line.get_ydata(), 101 if xscale == "symlog" else 2)
+        if points is not None:
+            (self.tangents_[panel, group],) = axes.plot(*points, color=self._color(style), **_TANGENT)
 
     def _draw_floor(self, axes, panel, group, style):
         if self.floors is None:
             return
         rows = self.floors[(self.floors["panel"] == panel) & (self.floors["group"] == group)]
         if len(rows):
-            look = {"color": INK if self.group is None else style.color, "linewidth": 0.6, "linestyle": (0, (1, 2))}
-            self.floors_[panel, group] = axes.axhline(float(rows.iloc[0]["y"]), **look)
+            self.floors_[panel, group] = axes.axhline(float(rows.iloc[0]["y"]), color=self._color(style), **_FLOOR)
+
+    def _color(self, style):
+        return INK if self.group is None else style.color
 
     def _handles(self, groups, styles):
-        if self.group is None:
-            style, handles = styles[groups[0]], []
-            color = style.color
-        else:
+        color, handles = styles[groups[0]].color, []
+        if self.group is not None:
             color = INK
             handles = [Line2D([], [], **styles[g].line(linestyle="-", label=name_value(self.group, g))) for g in groups]
-        drawn = set(self.summary["quantity"])
         for quantity, label in (("loss_triggered", "triggered"), ("loss_clean", "clean")):
-            if quantity in drawn:
-                handles.append(Line2D([], [], color=color, linestyle=_DRAWN_AS[quantity], label=label))
+            handles.append(Line2D([], [], color=color, linestyle=_DRAWN_AS[quantity], label=label))
         if self.tangents_ and self.tangents is not None:
             at = name_value("beta", float(self.tangents["x"].min()))
-            handles.append(Line2D([], [], color=INK, linewidth=0.6, linestyle=(0, (6, 2)), label=f"tangent at {at}"))
+            handles.append(Line2D([], [], color=INK, **_TANGENT, label=f"tangent at {at}"))
         if self.floors_:
-            handles.append(Line2D([], [], color=INK, linewidth=0.6, linestyle=(0, (1, 2)), label="floor (β = 0)"))
+            handles.append(Line2D([], [], color=INK, **_FLOOR, label="floor (β = 0)"))
         if self.failures_:
             handles.append(Line2D([], [], color=INK, marker="x", linestyle="", label="failed"))
         return handles

@@ -10,13 +10,11 @@ from matplotlib.ticker import MaxNLocator
 
 from learningcurves.errors import InvalidInput
 from learningcurves.plotting.labels import axis_label, format_value, name_value
+from learningcurves.plotting.panels import panel_figure
 from learningcurves.plotting.scales import set_log
 from learningcurves.plotting.style import (
-    COLUMN,
     INK,
-    PAGE,
     Display,
-    figure,
     group_styles,
     local,
     outside_legend,
@@ -168,14 +166,7 @@ class DeviationDisplay(Display):
         self.rings_, self.labels_ = [], []
         with local(ax):
             if ax is None:
-                width = width or (COLUMN if len(panels) <= 2 else PAGE)
-                ncols = min(len(panels), ncols or (2 if width < 5 else 4))
-                nrows = -(-len(panels) // ncols)
-                self.figure_, grid = figure(ncols, nrows, width, aspect=0.72 if ncols == 1 else 1.05)
-                flat = list(grid.ravel())
-                for spare in flat[len(panels) :]:
-                    spare.remove()
-                self.ax_ = flat[0] if len(panels) == 1 else grid
+                self.figure_, self.ax_, flat, ncols = panel_figure(len(panels), width=width, ncols=ncols)
             else:
                 flat = take_axes(ax, len(panels), "this deviation display")
                 self.figure_, self.ax_, ncols = flat[0].figure, ax, 1

@@ -117,7 +117,7 @@ def group_styles(groups: Iterable) -> dict[Any, GroupStyle]:
         Distinct group values: names, or numbers such as values of `fraction`.
     """
     groups = list(dict.fromkeys(groups))
-    fixed = {g: LEARNER_STYLES[learner_name(g)] for g in groups if isinstance(g, str) and _is_learner(g)}
+    fixed = {g: LEARNER_STYLES[n] for g in groups if isinstance(g, str) and (n := learner_name(g)) in LEARNER_STYLES}
     others = sort_groups(g for g in groups if g not in fixed)
     spare = [s for s in _SPARE_STYLES if s not in fixed.values()] or list(_SPARE_STYLES)
     if len(others) <= len(spare):
@@ -128,10 +128,6 @@ def group_styles(groups: Iterable) -> dict[Any, GroupStyle]:
         g: GroupStyle(matplotlib.colors.to_hex(c), spare[i % len(spare)].marker, spare[i % len(spare)].linestyle)
         for i, (g, c) in enumerate(zip(others, colours, strict=True))
     }
-
-
-def _is_learner(name: str) -> bool:
-    return learner_name(name) in LEARNER_STYLES
 
 
 def sort_groups(groups: Iterable) -> list:
