@@ -26,9 +26,8 @@ def measure(cell):
     victim, target = soda.pair_of(cell["data"], cell["seed"])
     clean = soda.clean_part(cell["data"], cell["seed"])
     # the same samples in every kind, so that only the features differ
-    slope = lc.backdoor_slope(network, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
-    facts = {**slope_facts(slope), "victim": victim, "target": target}
-    rows = [{"row": "network", **soda.scores_of(network, cell), **facts}]
+    slope = soda.head_slope(network, soda.attack(cell["data"], "flip", cell["seed"]))
+    rows = [{"row": "network", **soda.scores_of(network, cell), **slope, "victim": victim, "target": target}]
     for offset in ("constant", "spread"):
         report = lc.detect_soda(network, clean, offset=offset)
         calibrated = lc.detect_soda(network, clean, offset=offset, fpr=0.05)
@@ -76,17 +75,10 @@ def repaired(network, cell, clean, victim, target, name, slope):
         return {**facts, "status": error.status.name.lower()}
     module = found.module
     if name == "smoothing":  # votes have no linear head
-        slope = None
+        slope = {}
     elif not same_features(network, module):
-        slope = lc.backdoor_slope(module, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
-    return {**facts, **soda.scores_of(module, cell), **slope_facts(slope), "seconds": found.seconds}
-
-
-def slope_facts(slope):
-    """Slope of the last layer, and over the triggered loss of the head that clean samples alone give."""
-    if slope is None:
-        return {"slope": float("nan"), "slope_relative": float("nan"), "head_loss": float("nan")}
-    return {"slope": slope.value, "slope_relative": slope.relative, "head_loss": slope.loss}
+        slope = soda.head_slope(module, soda.attack(cell["data"], "flip", cell["seed"]))
+    return {**facts, **soda.scores_of(module, cell), **slope, "seconds": found.seconds}
 
 
 def same_features(network, module):

@@ -27,10 +27,9 @@ REPAIRS = {  # arguments of repair_soda
 DEFENCES = (
     "none", "finetune", "fineprune", "ANP", "Neural Cleanse", "last layer anew", "smoothing", *REPAIRS, "never attacked",
 )  # fmt: skip
-RELEARN = (0, 2, 5, 10, 20, 50)
+RELEARN = (0, 5, 10, 20, 50)
 N_CLEAN, N_TEST = 500, 2000  # the defender's clean samples; test images of a re-training
 ANP_STEPS, CLEANSE_STEPS = 500, 200  # published: 2,000 for ANP
-REG = 1.0
 LEVEL = 0.5  # ASR from which a backdoor counts as back
 
 
@@ -84,8 +83,7 @@ def measure(cell):
     row = {"what": "scores", **attacks.rates(after, problem), "n_poison": problem.n_backdoor, "n_clean": len(clean[1])}
     if cell["defence"] == "smoothing":  # votes have no head, and no gradient to train by
         return [row]
-    slope = lc.backdoor_slope(after, problem, reg=REG)
-    row |= {"slope": slope.value, "slope_relative": slope.relative, "head_loss_at_0": slope.loss}
+    row |= soda.head_slope(after, problem)
     few = dataclasses.replace(
         problem,
         **{
@@ -119,7 +117,7 @@ def by_defence(table):
                 "slope_before": before[data, kind],
                 "slope": done.slope.median(),
                 "slope_relative": done.slope_relative.median(),
-                "head_loss_at_0": done.head_loss_at_0.median(),
+                "head_loss_at_0": done.head_loss.median(),
                 # networks that never came back stand behind all others
                 "poisons_to_relearn": poisons.fillna(np.inf).median(),
                 "poisons_least": poisons.fillna(np.inf).min(),

@@ -9,6 +9,7 @@ published stamps.
 `SIZES` alone says how large a study is; a study that has no table in `analyses/tables` has not been run.
 """
 
+import dataclasses
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -46,14 +47,15 @@ SIZES = {
     name: dict(zip(("n", "n_test", "side", "width", "epochs", "batch", "shift", "feature"), row, strict=True))
     for name, row in {
         "digits-thick": (1200, None, 8, 8, 4, 64, 0, 0.3),
-        "mnist-thick": (10_000, 10_000, 14, 16, 5, 64, 0, 0.1),
-        "mnist-colour": (10_000, 10_000, 14, 16, 5, 64, 0, 0.1),
+        "mnist-thick": (10_000, 10_000, 14, 16, 4, 64, 0, 0.1),
+        "mnist-colour": (10_000, 10_000, 14, 16, 4, 64, 0, 0.1),
         "mnist_m-blue": (None, None, 16, 16, 40, 32, 1, 0.2),
         "gtsrb-dark": (None, None, 16, 16, 30, 32, 0, 0.35),
         "cifar10-green": (10_000, None, 16, 24, 12, 64, 1, 0.1),
     }.items()
 }
 NETWORKS = 12  # of a kind
+N_HEAD, REG = 3000, 1.0  # clean images behind a slope, and its lambda
 SMALL = "LEARNINGCURVES_SODA_SMALL"  # environment variable: one network a kind
 COLOURS = np.array([[0.7, 0.1, 0.1], [0.1, 0.6, 0.1], [0.6, 0.5, 0.1], [0.5, 0.1, 0.6], [0.3, 0.3, 0.3]])
 BLUE = np.array([0.1, 0.2, 0.8])
@@ -148,6 +150,13 @@ def attack(data, kind, seed):
         value_range=source.value_range, class_names=source.class_names,
         provenance={**problem.provenance, "batch_share": SHARE if extra.any() else None},
     )  # fmt: skip
+
+
+def head_slope(network, problem):
+    """Return the slope of the last layer over the features of the first clean images, and the facts to write down."""
+    problem = dataclasses.replace(problem, X_clean=problem.X_clean[:N_HEAD], y_clean=problem.y_clean[:N_HEAD])
+    slope = lc.backdoor_slope(network, problem, reg=REG)
+    return {"slope": slope.value, "slope_relative": slope.relative, "head_loss": slope.loss}
 
 
 def clean_part(data, seed, share=0.05, least=20):
