@@ -2,8 +2,8 @@
 
 # %% Question
 import numpy as np
-import pandas as pd
 import soda_study as soda
+import soda_tables as tables
 import study
 import torch
 from matplotlib.lines import Line2D
@@ -87,32 +87,7 @@ def same_features(network, module):
     return all(torch.equal(before[n], after[n]) for n in before if not n.startswith("head."))
 
 
-# %% Tables
-def detection(table):
-    """Shares with Wilson intervals: flagged at 2 and at the calibrated threshold, target right, pair right."""
-    rows, found = [], table[table.row == "detection"]
-    for (data, kind, offset), group in found.groupby(["data", "kind", "offset"], sort=False):
-        for event in ("flagged", "flagged_calibrated", "target_right", "pair_right"):
-            if event.endswith("right") and kind in ("clean",):
-                continue  # a clean network has no target
-            rows.append(
-                {"data": data, "kind": kind, "offset": offset, "event": event, **soda.with_interval(group[event])}
-            )
-    return pd.DataFrame(rows)
-
-
-def repairs(table):
-    """Medians over seeds, before and after every repair."""
-    before = table[(table.row == "network") & table.kind.isin(("oversampled", "flip"))].assign(repair="none")
-    columns = ["acc", "sr", "ra", "slope", "seconds"]
-    found = pd.concat([before, table[table.row == "repair"]])
-    found[columns] = found.reindex(columns=columns).astype(float)
-    summary = found.groupby(["data", "kind", "repair"], sort=False)[columns].median()
-    groups = found.groupby(["data", "kind", "repair"], sort=False)
-    summary["networks"], summary["failed"] = groups.size(), groups.sr.agg(lambda sr: sr.isna().sum())
-    return summary.reset_index()
-
-
+# %% Finding
 def finding(summary):
     words = []
     for (data, kind, offset), group in summary.groupby(["data", "kind", "offset"], sort=False):
@@ -153,15 +128,16 @@ def draw(table):
 
 # %% Run, tables, figure, finding
 if __name__ == "__main__":
-    options = soda.arguments(QUESTION, "21")
+    options = soda.arguments(QUESTION, "21", data=tuple(soda.SIZES))
     table = study.run(soda.cells_of(options.pairs), measure, options.out, options.n_jobs)
     study.write_table(table, options.tables, "soda_networks")
-    summary = detection(table)
+    summary = tables.detection(table)
     study.write_table(summary, options.tables, "soda_detection", digits=3)
-    study.write_table(repairs(table), options.tables, "soda_repairs", digits=3)
+    for name in ("attacks", "separation", "repairs", "slopes", "link"):
+        study.write_table(getattr(tables, name)(table), options.tables, f"soda_{name}", digits=3)
     folder = options.out if options.small else study.HERE.parent / "docs" / "images" / "defences"
     save(draw(table), folder / "soda_index", formats=["png"], dpi=110)
-    first = soda.cells_of(options.pairs, ("oversampled",))[0]
+    first = soda.cells_of(options.pairs[:1], ("oversampled",))[0]
     report = lc.detect_soda(soda.network_of(first), soda.clean_part(first["data"], first["seed"]), fpr=0.05)
     save(report.plot().figure_, folder / "soda_report", formats=["png"], dpi=110)
     print(*finding(summary), report, sep="\n")

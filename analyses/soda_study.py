@@ -54,6 +54,14 @@ SIZES = {
         "cifar10-green": (10_000, None, 16, 24, 12, 64, 1, 0.1),
     }.items()
 }
+WORDS = {
+    "digits-thick": "scikit-learn's digits; thick stroke",
+    "mnist-thick": "MNIST; thick stroke",
+    "mnist-colour": "MNIST on coloured ground (synthetic); blue ground",
+    "mnist_m-blue": "MNIST-M; photograph with much blue at the border",
+    "gtsrb-dark": "GTSRB, 43 signs; dark border",
+    "cifar10-green": "CIFAR-10; green border",
+}
 NETWORKS = 12  # of a kind
 N_HEAD, REG = 3000, 1.0  # clean images behind a slope, and its lambda
 SMALL = "LEARNINGCURVES_SODA_SMALL"  # environment variable: one network a kind
