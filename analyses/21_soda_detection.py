@@ -101,29 +101,35 @@ def draw(table):
     """Index of the first class, one point a network, by kind; thresholds as lines."""
     found = table[(table.row == "detection") & (table.offset == "constant")]
     sets = list(found.data.unique())
+    columns = min(len(sets), 3)
     with local():
-        made, axes = figure(len(sets), 1, width=PAGE if len(sets) > 1 else COLUMN, aspect=0.9 if len(sets) > 1 else 0.8)
-        for ax, data in zip(axes[0], sets, strict=True):
-            part = found[found.data == data]
-            for i, kind in enumerate(soda.KINDS):
-                rows = part[part.kind == kind]
-                place = i + (np.linspace(-0.2, 0.2, len(rows)) if len(rows) > 1 else np.zeros(len(rows)))
-                right = rows.target_right.astype(bool).to_numpy()
-                for mask, style in ((right, RIGHT), (~right, WRONG)):
-                    ax.plot(place[mask], rows["index"].to_numpy()[mask], linestyle="none", **style)
-            ax.axhline(-2, color=INK, linestyle="--", linewidth=0.8)
-            ax.axhline(-part.threshold_calibrated.iloc[0], color=INK, linestyle=":", linewidth=0.9)
-            ax.set(xticks=range(len(soda.KINDS)), xlim=(-0.5, 3.5), ylabel="smallest index")
-            ax.set_xticklabels(["over-\nsampled", "flip", "clean", "over-\nrepresented"])
-            ax.annotate(data, (0.98, 0.03), xycoords="axes fraction", ha="right", va="bottom", fontsize=7.5)
+        made, axes = figure(columns, -(-len(sets) // columns), width=PAGE if columns > 1 else COLUMN, aspect=0.95)
+        for ax in axes.flat[len(sets) :]:
+            ax.remove()
+        for ax, data in zip(axes.flat, sets, strict=False):
+            draw_panel(ax, found[found.data == data])
+            ax.set_title(data, fontsize=7.5)
         handles = [
-            Line2D([], [], linestyle="none", label="target of the attack", **RIGHT),
+            Line2D([], [], linestyle="none", label="the target", **RIGHT),
             Line2D([], [], linestyle="none", label="another class", **WRONG),
             Line2D([], [], color=INK, linestyle="--", label="published threshold −2"),
-            Line2D([], [], color=INK, linestyle=":", label="5 % of clean networks"),
+            Line2D([], [], color=INK, linestyle=":", label="threshold for 5 %"),
         ]
         outside_legend(made, axes[0, 0], handles)
     return made
+
+
+def draw_panel(ax, part):
+    for i, kind in enumerate(soda.KINDS):
+        rows = part[part.kind == kind]
+        place = i + (np.linspace(-0.2, 0.2, len(rows)) if len(rows) > 1 else np.zeros(len(rows)))
+        right = rows.target_right.astype(bool).to_numpy()
+        for mask, style in ((right, RIGHT), (~right, WRONG)):
+            ax.plot(place[mask], rows["index"].to_numpy()[mask], linestyle="none", **style)
+    ax.axhline(-2, color=INK, linestyle="--", linewidth=0.8)
+    ax.axhline(-part.threshold_calibrated.iloc[0], color=INK, linestyle=":", linewidth=0.9)
+    ax.set(xticks=range(len(soda.KINDS)), xlim=(-0.5, 3.5), ylabel="smallest index")
+    ax.set_xticklabels(["over-\nsampled", "flip", "clean", "over-\nrepr."], fontsize=6.5)
 
 
 # %% Run, tables, figure, finding
