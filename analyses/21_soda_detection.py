@@ -2,8 +2,8 @@
 
 # %% Question
 import numpy as np
-import pandas as pd
 import soda_study as soda
+import soda_tables as tables
 import study
 import torch
 from matplotlib.lines import Line2D
@@ -26,9 +26,8 @@ def measure(cell):
     victim, target = soda.pair_of(cell["data"], cell["seed"])
     clean = soda.clean_part(cell["data"], cell["seed"])
     # the same samples in every kind, so that only the features differ
-    slope = lc.backdoor_slope(network, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
-    facts = {**slope_facts(slope), "victim": victim, "target": target}
-    rows = [{"row": "network", **soda.scores_of(network, cell), **facts}]
+    slope = soda.head_slope(network, soda.attack(cell["data"], "flip", cell["seed"]))
+    rows = [{"row": "network", **soda.scores_of(network, cell), **slope, "victim": victim, "target": target}]
     for offset in ("constant", "spread"):
         report = lc.detect_soda(network, clean, offset=offset)
         calibrated = lc.detect_soda(network, clean, offset=offset, fpr=0.05)
@@ -76,17 +75,10 @@ def repaired(network, cell, clean, victim, target, name, slope):
         return {**facts, "status": error.status.name.lower()}
     module = found.module
     if name == "smoothing":  # votes have no linear head
-        slope = None
+        slope = {}
     elif not same_features(network, module):
-        slope = lc.backdoor_slope(module, soda.attack(cell["data"], "flip", cell["seed"]), reg=1.0)
-    return {**facts, **soda.scores_of(module, cell), **slope_facts(slope), "seconds": found.seconds}
-
-
-def slope_facts(slope):
-    """Slope of the last layer, and over the triggered loss of the head that clean samples alone give."""
-    if slope is None:
-        return {"slope": float("nan"), "slope_relative": float("nan"), "head_loss": float("nan")}
-    return {"slope": slope.value, "slope_relative": slope.relative, "head_loss": slope.loss}
+        slope = soda.head_slope(module, soda.attack(cell["data"], "flip", cell["seed"]))
+    return {**facts, **soda.scores_of(module, cell), **slope, "seconds": found.seconds}
 
 
 def same_features(network, module):
@@ -95,32 +87,7 @@ def same_features(network, module):
     return all(torch.equal(before[n], after[n]) for n in before if not n.startswith("head."))
 
 
-# %% Tables
-def detection(table):
-    """Shares with Wilson intervals: flagged at 2 and at the calibrated threshold, target right, pair right."""
-    rows, found = [], table[table.row == "detection"]
-    for (data, kind, offset), group in found.groupby(["data", "kind", "offset"], sort=False):
-        for event in ("flagged", "flagged_calibrated", "target_right", "pair_right"):
-            if event.endswith("right") and kind in ("clean",):
-                continue  # a clean network has no target
-            rows.append(
-                {"data": data, "kind": kind, "offset": offset, "event": event, **soda.with_interval(group[event])}
-            )
-    return pd.DataFrame(rows)
-
-
-def repairs(table):
-    """Medians over seeds, before and after every repair."""
-    before = table[(table.row == "network") & table.kind.isin(("oversampled", "flip"))].assign(repair="none")
-    columns = ["acc", "sr", "ra", "slope", "seconds"]
-    found = pd.concat([before, table[table.row == "repair"]])
-    found[columns] = found.reindex(columns=columns).astype(float)
-    summary = found.groupby(["data", "kind", "repair"], sort=False)[columns].median()
-    groups = found.groupby(["data", "kind", "repair"], sort=False)
-    summary["networks"], summary["failed"] = groups.size(), groups.sr.agg(lambda sr: sr.isna().sum())
-    return summary.reset_index()
-
-
+# %% Finding
 def finding(summary):
     words = []
     for (data, kind, offset), group in summary.groupby(["data", "kind", "offset"], sort=False):
@@ -134,42 +101,49 @@ def draw(table):
     """Index of the first class, one point a network, by kind; thresholds as lines."""
     found = table[(table.row == "detection") & (table.offset == "constant")]
     sets = list(found.data.unique())
+    columns = min(len(sets), 3)
     with local():
-        made, axes = figure(len(sets), 1, width=PAGE if len(sets) > 1 else COLUMN, aspect=0.9 if len(sets) > 1 else 0.8)
-        for ax, data in zip(axes[0], sets, strict=True):
-            part = found[found.data == data]
-            for i, kind in enumerate(soda.KINDS):
-                rows = part[part.kind == kind]
-                place = i + (np.linspace(-0.2, 0.2, len(rows)) if len(rows) > 1 else np.zeros(len(rows)))
-                right = rows.target_right.astype(bool).to_numpy()
-                for mask, style in ((right, RIGHT), (~right, WRONG)):
-                    ax.plot(place[mask], rows["index"].to_numpy()[mask], linestyle="none", **style)
-            ax.axhline(-2, color=INK, linestyle="--", linewidth=0.8)
-            ax.axhline(-part.threshold_calibrated.iloc[0], color=INK, linestyle=":", linewidth=0.9)
-            ax.set(xticks=range(len(soda.KINDS)), xlim=(-0.5, 3.5), ylabel="smallest index")
-            ax.set_xticklabels(["over-\nsampled", "flip", "clean", "over-\nrepresented"])
-            ax.annotate(data, (0.98, 0.03), xycoords="axes fraction", ha="right", va="bottom", fontsize=7.5)
+        made, axes = figure(columns, -(-len(sets) // columns), width=PAGE if columns > 1 else COLUMN, aspect=0.95)
+        for ax in axes.flat[len(sets) :]:
+            ax.remove()
+        for ax, data in zip(axes.flat, sets, strict=False):
+            draw_panel(ax, found[found.data == data])
+            ax.set_title(data, fontsize=7.5)
         handles = [
-            Line2D([], [], linestyle="none", label="target of the attack", **RIGHT),
+            Line2D([], [], linestyle="none", label="the target", **RIGHT),
             Line2D([], [], linestyle="none", label="another class", **WRONG),
             Line2D([], [], color=INK, linestyle="--", label="published threshold −2"),
-            Line2D([], [], color=INK, linestyle=":", label="5 % of clean networks"),
+            Line2D([], [], color=INK, linestyle=":", label="threshold for 5 %"),
         ]
         outside_legend(made, axes[0, 0], handles)
     return made
 
 
+def draw_panel(ax, part):
+    for i, kind in enumerate(soda.KINDS):
+        rows = part[part.kind == kind]
+        place = i + (np.linspace(-0.2, 0.2, len(rows)) if len(rows) > 1 else np.zeros(len(rows)))
+        right = rows.target_right.astype(bool).to_numpy()
+        for mask, style in ((right, RIGHT), (~right, WRONG)):
+            ax.plot(place[mask], rows["index"].to_numpy()[mask], linestyle="none", **style)
+    ax.axhline(-2, color=INK, linestyle="--", linewidth=0.8)
+    ax.axhline(-part.threshold_calibrated.iloc[0], color=INK, linestyle=":", linewidth=0.9)
+    ax.set(xticks=range(len(soda.KINDS)), xlim=(-0.5, 3.5), ylabel="smallest index")
+    ax.set_xticklabels(["over-\nsampled", "flip", "clean", "over-\nrepr."], fontsize=6.5)
+
+
 # %% Run, tables, figure, finding
 if __name__ == "__main__":
-    options = soda.arguments(QUESTION, "21")
+    options = soda.arguments(QUESTION, "21", data=tuple(soda.SIZES))
     table = study.run(soda.cells_of(options.pairs), measure, options.out, options.n_jobs)
     study.write_table(table, options.tables, "soda_networks")
-    summary = detection(table)
+    summary = tables.detection(table)
     study.write_table(summary, options.tables, "soda_detection", digits=3)
-    study.write_table(repairs(table), options.tables, "soda_repairs", digits=3)
+    for name in ("attacks", "separation", "repairs", "slopes", "link"):
+        study.write_table(getattr(tables, name)(table), options.tables, f"soda_{name}", digits=3)
     folder = options.out if options.small else study.HERE.parent / "docs" / "images" / "defences"
     save(draw(table), folder / "soda_index", formats=["png"], dpi=110)
-    first = soda.cells_of(options.pairs, ("oversampled",))[0]
+    first = soda.cells_of(options.pairs[:1], ("oversampled",))[0]
     report = lc.detect_soda(soda.network_of(first), soda.clean_part(first["data"], first["seed"]), fpr=0.05)
     save(report.plot().figure_, folder / "soda_report", formats=["png"], dpi=110)
     print(*finding(summary), report, sep="\n")

@@ -5,6 +5,7 @@ python analyses/soda_page.py
 
 import re
 
+import numpy as np
 import pandas as pd
 import soda_study as soda
 import study
@@ -30,17 +31,72 @@ def table(name):
 
 
 def detection():
+    """Shares of networks in words, the published offset; `separation` has both."""
     found = table("soda_detection")
     if found is None:
         return None
+    found = found[found.offset == "constant"]
     cells = found.assign(
-        text=[f"{r.hits}/{r.n} [{r.low:.2f}, {r.high:.2f}]" for r in found.itertuples()],
+        text=[share(r) for r in found.itertuples()],
         order=found.kind.map({kind: i for i, kind in enumerate(soda.KINDS)}),
     )
-    wide = cells.pivot(index=["data", "order", "kind", "offset"], columns="event", values="text").reset_index()
-    return wide.drop(columns="order")[
-        ["data", "kind", "offset", "flagged", "flagged_calibrated", "target_right", "pair_right"]
-    ].fillna("")
+    cells["place"] = cells.data.map({data: i for i, data in enumerate(soda.SIZES)})
+    wide = cells.pivot(index=["place", "data", "order", "kind"], columns="event", values="text").reset_index()
+    names = ["flagged", "flagged_calibrated", "target_right", "pair_right", "victim_of_target"]
+    return wide[["data", "kind", *names]].fillna("")
+
+
+def share(row):
+    return f"{row.hits}/{row.n} [{row.low:.2f}, {row.high:.2f}]"
+
+
+def ranged(name, column):
+    """Return a table with a value and its interval in one column."""
+    found = table(name)
+    return None if found is None else with_ranges(found, column)
+
+
+def with_ranges(found, name):
+    words = [
+        f"{v:.3g} [{low:.3g}, {high:.3g}]" for v, low, high in zip(found[name], found.low, found.high, strict=True)
+    ]
+    return found.assign(**{name: words}).drop(columns=["low", "high"])
+
+
+def defences():
+    """Attacks by defences, with the intervals that the rates have."""
+    found = table("soda_defences")
+    if found is None:
+        return None
+    rows = []
+    for r in found.itertuples():
+        rates = {n.upper(): "failed" for n in ("asr", "acc", "ra")}
+        if r.seeds:
+            rates = {
+                n.upper(): f"{value(r, n)} [{value(r, n + '_low')}, {value(r, n + '_high')}]"
+                for n in ("asr", "acc", "ra")
+            }
+        slopes = {"slope before": number(r.slope_before), "after": number(r.slope)}
+        again = "" if pd.isna(r.most_tried) else poisons(r)
+        rows.append({"attack": r.attack, "defence": r.defence, **rates, **slopes, "poisons to re-learn": again})
+    return pd.DataFrame(rows)
+
+
+def value(row, name):
+    return f"{getattr(row, name):.2f}"
+
+
+def number(x):
+    return "" if pd.isna(x) else f"{x:.3g}"
+
+
+def poisons(row):
+    """Return median and range over networks, in words."""
+    said = [
+        f"{k:g}" if np.isfinite(k) else f"> {row.most_tried:g}"
+        for k in (row.poisons_to_relearn, row.poisons_least, row.poisons_most)
+    ]
+    return said[0] if said[1] == said[2] else f"{said[0]} ({said[1]} to {said[2]})"
 
 
 def rescaling():
@@ -64,50 +120,120 @@ def pictures():
     return "\n\n".join(f"{named[n]}:\n\n![{named[n]}](images/defences/{n}.png)" for n in there) or None
 
 
+def relearning():
+    """Return the picture of analysis 28, where it is there."""
+    there = sorted((PAGE.parent / "images" / "defences").glob("soda_relearn_*.png"))
+    words = "ASR after re-training on a few poisons, mean over networks"
+    return "\n\n".join(f"![{words}](images/defences/{path.name})" for path in there) or None
+
+
+def sizes():
+    """Return what each name of images stands for, as far as it was run."""
+    found = table("soda_attacks")
+    if found is None:
+        return None
+    names = [name for name in soda.SIZES if name in set(found.data)]
+    rows = [{"data": name, "what": soda.WORDS[name], **soda.SIZES[name]} for name in names]
+    return pd.DataFrame(rows).rename(columns={"n": "images", "n_test": "test images"}).fillna("all")
+
+
 def findings():
     """Say what the tables say, in their numbers."""
-    found, repairs = table("soda_detection"), table("soda_repairs")
-    if found is None or repairs is None:
+    names = ("attacks", "detection", "separation", "repairs", "slopes")
+    found = {name: table(f"soda_{name}") for name in names}
+    if any(part is None for part in found.values()):
         return None
     lines = []
-    for data, group in found[found.offset == "constant"].groupby("data", sort=False):
-        hits = {(r.kind, r.event): f"{r.hits} of {r.n}" for r in group.itertuples()}
-        lines.append(
-            f"- **{data}, detection.** At the published threshold {hits['oversampled', 'flagged']} over-sampled networks are "
-            f"flagged, {hits['flip', 'flagged']} with plain relabelling, and {hits['clean', 'flagged']} clean ones; at the "
-            f"calibrated threshold {hits['oversampled', 'flagged_calibrated']}, {hits['flip', 'flagged_calibrated']} and "
-            f"{hits['clean', 'flagged_calibrated']}. The target comes first in {hits['oversampled', 'target_right']} "
-            f"over-sampled networks, in {hits['flip', 'target_right']} with plain relabelling, and in "
-            f"{hits['over-represented', 'target_right']} *clean* networks in which that class was over-represented."
-        )
-        rows = repairs[repairs.data == data].set_index(["kind", "repair"])
-        before = rows.loc["oversampled", "none"]
+    for data in found["attacks"].data.unique():
+        part = {name: rows[rows.data == data] for name, rows in found.items()}
+        lines += [
+            said_of_detection(data, part),
+            *said_of_repairs(data, part["repairs"]),
+            *said_of_slopes(data, part["slopes"]),
+        ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def said_of_detection(data, part):
+    known = part["attacks"].set_index("kind")
+    attack = "; ".join(
+        f"{kind} SR {known.sr[kind]:.2f} ({known.sr_least[kind]:.2f} to {known.sr_most[kind]:.2f}), ACC {known.acc[kind]:.2f}"
+        for kind in ("oversampled", "flip")
+    )
+    rows = part["detection"][part["detection"].offset == "constant"]
+    hits = {(r.kind, r.event): f"{r.hits} of {r.n}" for r in rows.itertuples()}
+    apart = part["separation"][part["separation"].offset == "constant"].set_index(["kind", "against"])
+    areas = []
+    for kind, against in (("oversampled", "clean"), ("oversampled", "over-represented"), ("flip", "clean")):
+        if (kind, against) in apart.index:
+            r = apart.loc[(kind, against)]
+            word = "separates" if r.low > 0.5 else "does not separate"
+            areas.append(
+                f"{word} {kind} from {against} (area under the ROC curve {r.auc:.2f} [{r.low:.2f}, {r.high:.2f}])"
+            )
+    return (
+        f"**{data}, detection** ({attack}). Flagged at 2: {hits['oversampled', 'flagged']} over-sampled, "
+        f"{hits['flip', 'flagged']} plainly relabelled, {hits['clean', 'flagged']} clean, "
+        f"{hits['over-represented', 'flagged']} over-represented networks; at the calibrated threshold "
+        f"{hits['oversampled', 'flagged_calibrated']}, {hits['flip', 'flagged_calibrated']}, "
+        f"{hits['clean', 'flagged_calibrated']} and {hits['over-represented', 'flagged_calibrated']}. The target comes first in "
+        f"{hits['oversampled', 'target_right']} over-sampled and {hits['flip', 'target_right']} plainly relabelled networks, and in "
+        f"{hits['over-represented', 'target_right']} *clean* networks in which that class was over-represented. The smallest "
+        f"index {', '.join(areas)}."
+    )
+
+
+def said_of_repairs(data, rows):
+    for kind in ("oversampled", "flip"):
+        part = rows[rows.kind == kind].set_index("repair")
+        if "none" not in part.index:
+            continue
+        before = part.loc["none"]
         said = [
-            f"{name} SR {row.sr:.2f}, ACC {row.acc:.2f}, RA {row.ra:.2f}"
-            for name, row in rows.loc["oversampled"].iterrows()
+            f"{name} SR {r.sr:.2f}, ACC {r.acc:.2f}, RA {r.ra:.2f} ({r.repaired:.0f} of {r.networks:.0f})"
+            for name, r in part.iterrows()
             if name != "none"
         ]
-        lines.append(
-            f"- **{data}, repair** of over-sampled networks (SR {before.sr:.2f}, ACC {before.acc:.2f}, RA {before.ra:.2f} "
-            f"before): {'; '.join(said)}."
+        yield (
+            f"**{data}, repair**, {kind} (SR {before.sr:.2f}, ACC {before.acc:.2f}, RA {before.ra:.2f} before; in brackets how many "
+            f"end with SR ≤ 0.1, RA ≥ 0.5 and ACC down by at most 0.02): {'; '.join(said)}."
         )
-        same = [n for n in ("last_layer", "last layer anew") if ("oversampled", n) in rows.index]
-        if same:
-            change = max(abs(rows.loc[("oversampled", n), "slope"] / before.slope - 1) for n in same)
-            lines.append(
-                f"- **{data}, slope.** Repairs of the last layer change the last-layer slope by {100 * change:.1g} %: it is taken "
-                "at the minimum over the features, which they leave as they were. They take the backdoor out of the head; "
-                "learning it again from the same features is as easy as before."
-            )
-    return "\n".join(lines)
+
+
+def said_of_slopes(data, rows):
+    rows = rows.set_index(["network", "against"])
+    if ("oversampled", "clean") not in rows.index:
+        return
+    said = [
+        f"{kind} {r.ratio:.2g} [{r.low:.2g}, {r.high:.2g}]"
+        for kind in ("oversampled", "flip", "over-represented")
+        if (kind, "clean") in rows.index
+        for r in [rows.loc[(kind, "clean")]]
+    ]
+    after = [
+        f"{name} {rows.loc[('oversampled, ' + name, 'clean')].ratio:.2g}"
+        for name in ("paper", "paper top", "code", "last_layer", "last layer anew", "finetune")
+        if (f"oversampled, {name}", "clean") in rows.index
+    ]
+    yield (
+        f"**{data}, slope**, over that of the clean network of the same images and start (median, 95 % interval): "
+        f"{', '.join(said)}; over-sampled after repair: {', '.join(after)}."
+    )
 
 
 PARTS = {
     "findings": findings,
     "null": null,
+    "sizes": sizes,
+    "attacks": lambda: table("soda_attacks"),
     "detection": detection,
+    "separation": lambda: ranged("soda_separation", "auc"),
     "pictures": pictures,
     "repairs": lambda: table("soda_repairs"),
+    "slopes": lambda: ranged("soda_slopes", "ratio"),
+    "link": lambda: ranged("soda_link", "rank_correlation"),
+    "defences": defences,
+    "relearning": relearning,
     "neurons": lambda: table("soda_neurons_by_score"),
     "layers": lambda: table("soda_layers_mean"),
     "imbalance": lambda: table("soda_imbalance_mean"),

@@ -3,11 +3,13 @@
 Kinds of networks. oversampled: the victim's samples with the feature are relabelled and fill 20 of 64 places in every batch,
 the published recipe. flip: the same samples relabelled, each once an epoch. clean: nothing relabelled. over-represented:
 nothing relabelled, but the target class fills 20 of 64 places: what the recipe does besides the backdoor. stamped: a tenth of
-the samples of all other classes with a small patch, relabelled, the contrast.
+the samples of all other classes with a small patch, relabelled, the contrast. badnets, blend: a hundred samples with the
+published stamps.
 
 `SIZES` alone says how large a study is; a study that has no table in `analyses/tables` has not been run.
 """
 
+import dataclasses
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +24,13 @@ from learningcurves.defences.metrics import predictions, semantic_scores
 from learningcurves.defences.rates import wilson
 from learningcurves.networks import FlipAndShift, SmallCNN, load_weights, save_weights, train
 from learningcurves.networks.runtime import private_random_state
+from learningcurves.poisoning.overlays import Blend
+from learningcurves.poisoning.patches import badnets_patch
 from learningcurves.poisoning.semantic import background_colour, stroke_width
 from learningcurves.streams import generator, integer
 
 SHARE = 20 / 64
+STAMPS = {"badnets": badnets_patch(), "blend": Blend(alpha=0.2)}  # on 100 samples of all other classes
 KINDS = ("oversampled", "flip", "clean", "over-represented")
 # victim, target; one a seed, in turn. Classes that are far from each other: a pair that is close in clean networks (the
 # digits 8 and 3) is named whatever the training was
@@ -42,14 +47,23 @@ SIZES = {
     name: dict(zip(("n", "n_test", "side", "width", "epochs", "batch", "shift", "feature"), row, strict=True))
     for name, row in {
         "digits-thick": (1200, None, 8, 8, 4, 64, 0, 0.3),
-        "mnist-thick": (10_000, 10_000, 14, 16, 5, 64, 0, 0.1),
-        "mnist-colour": (10_000, 10_000, 14, 16, 5, 64, 0, 0.1),
+        "mnist-thick": (10_000, 10_000, 14, 16, 4, 64, 0, 0.1),
+        "mnist-colour": (10_000, 10_000, 14, 16, 4, 64, 0, 0.1),
         "mnist_m-blue": (None, None, 16, 16, 40, 32, 1, 0.2),
         "gtsrb-dark": (None, None, 16, 16, 30, 32, 0, 0.35),
         "cifar10-green": (10_000, None, 16, 24, 12, 64, 1, 0.1),
     }.items()
 }
+WORDS = {
+    "digits-thick": "scikit-learn's digits; thick stroke",
+    "mnist-thick": "MNIST; thick stroke",
+    "mnist-colour": "MNIST on coloured ground (synthetic); blue ground",
+    "mnist_m-blue": "MNIST-M; photograph with much blue at the border",
+    "gtsrb-dark": "GTSRB, 43 signs; dark border",
+    "cifar10-green": "CIFAR-10; green border",
+}
 NETWORKS = 12  # of a kind
+N_HEAD, REG = 3000, 1.0  # clean images behind a slope, and its lambda
 SMALL = "LEARNINGCURVES_SODA_SMALL"  # environment variable: one network a kind
 COLOURS = np.array([[0.7, 0.1, 0.1], [0.1, 0.6, 0.1], [0.6, 0.5, 0.1], [0.5, 0.1, 0.6], [0.3, 0.3, 0.3]])
 BLUE = np.array([0.1, 0.2, 0.8])
@@ -130,6 +144,8 @@ def attack(data, kind, seed):
     if kind == "stamped":
         patch = lc.RandomPatch(size=2 if data.startswith("digits") else 3, seed=seed)
         return lc.poison(source, patch, fraction=0.1, seed=seed, labels=target)
+    if kind in STAMPS:
+        return lc.poison(source, STAMPS[kind], count=100, seed=seed, labels=target)
     share = None if kind == "flip" else SHARE
     problem = lc.poison_semantic(source, feature, target, source=victim, seed=seed, batch_share=share)
     if kind in ("oversampled", "flip"):
@@ -142,6 +158,13 @@ def attack(data, kind, seed):
         value_range=source.value_range, class_names=source.class_names,
         provenance={**problem.provenance, "batch_share": SHARE if extra.any() else None},
     )  # fmt: skip
+
+
+def head_slope(network, problem):
+    """Return the slope of the last layer over the features of the first clean images, and the facts to write down."""
+    problem = dataclasses.replace(problem, X_clean=problem.X_clean[:N_HEAD], y_clean=problem.y_clean[:N_HEAD])
+    slope = lc.backdoor_slope(network, problem, reg=REG)
+    return {"slope": slope.value, "slope_relative": slope.relative, "head_loss": slope.loss}
 
 
 def clean_part(data, seed, share=0.05, least=20):
@@ -208,12 +231,12 @@ def right_again(network, problem):
 # %% Cells and tables
 
 
-def cells_of(data_sets, kinds=KINDS, **more):
+def cells_of(data_sets, kinds=KINDS, networks=NETWORKS, **more):
     """Seeds outermost: an interrupted study has whole seeds. `more` maps further axes to their values."""
     cells = [
         {"data": data, "seed": seed, "kind": kind}
         for data in data_sets
-        for seed in range(1 if os.environ.get(SMALL) else NETWORKS)
+        for seed in range(1 if os.environ.get(SMALL) else networks)
         for kind in kinds
     ]
     for name, values in more.items():
@@ -221,8 +244,8 @@ def cells_of(data_sets, kinds=KINDS, **more):
     return cells
 
 
-def arguments(question, number):
-    options = study.arguments(question, number, data=("digits-thick", "mnist-thick", "mnist-colour"))
+def arguments(question, number, data=("digits-thick", "mnist-thick", "mnist-colour")):
+    options = study.arguments(question, number, data=data)
     options.pairs = ["digits-thick"] if options.small else [d for d in SIZES if d in options.pairs]
     # all analyses of SODA read the same trained networks
     os.environ[FOLDER] = str(options.out.with_name("soda-small" if options.small else "soda"))

@@ -24,7 +24,7 @@ def soda(tmp_path_factory):
         patch.setenv(module.SMALL, "1")
         patch.setitem(module.SIZES, DATA, {**module.SIZES[DATA], "n": 500, "width": 4, "epochs": 2})
         yield module
-        for name in [n for n in sys.modules if n == "study" or n.startswith("soda_study") or n[:2].isdigit()]:
+        for name in [n for n in sys.modules if n == "study" or n.startswith("soda_") or n[:2].isdigit()]:
             del sys.modules[name]
 
 
@@ -39,13 +39,40 @@ def test_detection_and_repairs(soda, monkeypatch):
     study = importlib.import_module("21_soda_detection")
     monkeypatch.setattr(study, "REPAIRS", ("last_layer", "last layer anew"))
     study, table = measured(soda, "21_soda_detection", ("oversampled", "clean"))
-    summary = study.detection(table)
+    tables = study.tables
+    summary = tables.detection(table)
     flagged = summary[(summary.event == "flagged") & (summary.offset == "constant")]
     assert flagged.n.tolist() == [1, 1] and ((summary.low <= summary.share) & (summary.share <= summary.high)).all()
-    repairs = study.repairs(table)
+    repairs = tables.repairs(table)
     assert set(repairs.repair) == {"none", "last_layer", "last layer anew"} and repairs.networks.tolist() == [1, 1, 1]
     assert ((repairs[["acc", "sr", "ra"]] >= 0) & (repairs[["acc", "sr", "ra"]] <= 1)).all(axis=None)
     assert len(study.finding(summary)) == 4 and study.draw(table).axes
+    assert len(tables.attacks(table)) == 2 and tables.slopes(table).network.tolist()[0] == "oversampled"
+
+
+def test_tables_of_comparisons(soda):
+    tables = importlib.import_module("soda_tables")
+    rng = np.random.default_rng(0)
+    rows = []
+    for kind, index in (("oversampled", -5.0), ("clean", -1.0)):
+        for seed in range(12):
+            cell = {"data": "d", "kind": kind, "seed": seed, "status": "ok"}
+            noise = 0.1 * rng.normal()
+            rows.append({**cell, "row": "network", "slope": 2 * index + noise, "slope_relative": 1.0, "sr": 1.0})
+            rows.append(
+                {**cell, "row": "detection", "offset": "constant", "index": index + noise, "index_true": index + noise}
+            )
+        rows.append({**cell, "row": "repair", "repair": "code", "slope": 4 * rows[0]["slope"]})
+    table = pd.DataFrame([r for r in rows if r["row"] != "repair" or r["kind"] == "oversampled"])
+    apart = tables.separation(table).set_index(["kind", "against"]).loc["oversampled", "clean"]
+    assert apart.auc == 1 and apart.low == 1 and apart.p == pytest.approx(2 / 2704156)  # 24 choose 12
+    ratio = tables.slopes(table).iloc[0]
+    assert ratio.ratio == pytest.approx(5, rel=0.1) and ratio.larger == 12 and ratio.low < 5.2 and ratio.high > 4.8
+    after = tables.slopes(table).set_index("against").loc["oversampled, none"]
+    assert after.network == "oversampled, code" and after.networks == 1 and after.ratio == pytest.approx(4, rel=0.1)
+    found = tables.link(table)
+    assert set(found["with"]) == {"-slope"} and (found.rank_correlation == 1).all()
+    assert tables.auc(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0.5
 
 
 def test_neurons(soda):
