@@ -30,20 +30,17 @@ def measure_beta(cell):
 
 
 def by_trigger(table):
-    """How soon ASR passes one half, and what the last epochs, which alone were published, say."""
+    """How soon the trigger is ranked above its absence, and what the last epochs, which alone were published, say."""
     rows = []
     for trigger, group in table.groupby("trigger", sort=False):
         last = semantic.SIZES[group["size"].iloc[0]]["last"]
-        first = [
-            one.sort_values("epoch").epoch[one.sort_values("epoch").asr > 0.5].min() for _, one in group.groupby("seed")
-        ]
+        first = [one.epoch[one.auc_attack > semantic.LEARNED].min() for _, one in group.groupby("seed")]
         tail = group[group.epoch > group.epoch.max() - last]
         rows.append(
             {
                 "trigger": trigger,
                 "seeds": group.seed.nunique(),
-                "first_epoch_above_half": semantic.mean_or_nan(first),
-                "asr_mean_all_epochs": group.asr.mean(),
+                "first_epoch_auc": semantic.mean_or_nan(first),
                 "asr_last": tail.asr.mean(),
                 "asr_sd_epochs": tail.groupby("seed").asr.std().mean(),
                 "auc_attack_last": tail.auc_attack.mean(),

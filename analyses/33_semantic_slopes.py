@@ -106,19 +106,29 @@ def link_cells(options):
     return [cell for cell in cells if semantic.is_trained(cell)]
 
 
+MODEL = ["rules", "reduction", "sl_weight"]
+
+
 def correlations(link):
-    """Rank correlation of each slope with attack success, bootstrap over networks: all, and those of the right loss."""
+    """Rank correlation of each slope with what the networks do; the bootstrap draws whole models, seeds and all."""
     from learningcurves.analysis.relate import rank_correlation
 
+    named = link.rules.isin(["base", "target_focused"])
+    parts = {
+        "all": link,
+        "right loss or none": link[link.reduction == "mean_log"],
+        "rules that name the target": link[named],
+    }
     rows = []
-    for name, part in (("right loss or none", link[link.reduction == "mean_log"]), ("all", link)):
+    for name, part in parts.items():
+        models = part.groupby(MODEL).ngroups
         for x in ("slope", "slope_plain"):
             for y in ("asr", "auc_attack", "loss_triggered"):
-                if len(part) >= 5:
-                    found = rank_correlation(part, x, y)
-                    row = {"rho": found.value, "low": found.low, "high": found.high, "n": found.n}
+                if models >= 5:
+                    found = rank_correlation(part, x, y, repeat=MODEL)
+                    row = {"rho": found.value, "low": found.low, "high": found.high, "n": found.n, "models": models}
                     rows.append({"networks": name, "x": x, "y": y, **row})
-    return pd.DataFrame(rows, columns=["networks", "x", "y", "rho", "low", "high", "n"])
+    return pd.DataFrame(rows, columns=["networks", "x", "y", "rho", "low", "high", "n", "models"])
 
 
 # %% Figure

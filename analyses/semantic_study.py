@@ -34,9 +34,11 @@ SIZES = {
 TRIGGERS = [f"{size}-{place}" for size in (1, 5, 10) for place in ("bottom_right", "center", "corners")]
 HEADLINE_TRIGGER = "5-bottom_right"
 RED = (1.0, 0.0, 0.0)
+LEARNED = 0.9  # AUC of the attack from which on a trigger is called learned
 SCORES = (
     "ba_clean", "ba_clean_zero", "asr", "asr_modified", "asr_50", "target_rate", "auc_target", "auc_attack",
     "satisfied_clean", "satisfied_triggered", "bce_clean", "loss_triggered", "semantic_clean", "semantic_triggered",
+    "asr_men", "asr_women", "auc_women",
 )  # fmt: skip
 
 
@@ -183,6 +185,10 @@ def measure(cell, **changes):
     folder = folder_of(cell, **changes)
     table = rescore(folder, run.problem, constraints=rules_text("base", cell["size"]))
     table["asr_50"] = rescore(folder, run.problem, threshold=0.5).asr  # the published threshold is 0.6
+    men = run.problem.y_test[:, run.problem.names.index("Male")] == 1
+    women = rescore(folder, run.problem, rows=~men)
+    table["asr_men"] = rescore(folder, run.problem, rows=men).asr
+    table["asr_women"], table["auc_women"] = women.asr, women.auc_attack
     kept = [name for name in SCORES if name in table]
     return [{"epoch": int(row["epoch"]), **{n: row[n] for n in kept}} for row in table.to_dict("records")]
 
@@ -207,7 +213,7 @@ def by_model(table, keys=("rules", "reduction", "sl_weight", "trigger")):
 
 
 def mean_or_nan(values):
-    """Mean of the values that are there; NaN where one seed has none (its ASR never passed one half)."""
+    """Mean of the values that are there; NaN where one seed has none (it never learned the trigger)."""
     return float("nan") if any(v != v for v in values) else float(np.mean(values))
 
 

@@ -78,8 +78,8 @@ def save_history(folder, history):
     write_atomic(Path(folder) / "history.csv", history.to_csv(index=False, lineterminator="\n").encode())
 
 
-def rescore(folder, problem: AttributeProblem, *, threshold=None, constraints=None) -> pd.DataFrame:
-    """Score every epoch of a run anew from the logits that it kept: at another threshold, or against other rules.
+def rescore(folder, problem: AttributeProblem, *, threshold=None, constraints=None, rows=None) -> pd.DataFrame:
+    """Score every epoch of a run anew from the logits that it kept: at another threshold, other rules, some faces.
 
     Parameters
     ----------
@@ -91,6 +91,8 @@ def rescore(folder, problem: AttributeProblem, *, threshold=None, constraints=No
         The recipe's by default.
     constraints : str or path, optional
         Rules whose keeping is scored; none by default.
+    rows : bool array (n_test,) or int array, optional
+        Test faces that are scored, such as ``problem.y_test[:, problem.names.index("Male")] == 1``; all by default.
 
     Returns
     -------
@@ -105,11 +107,12 @@ def rescore(folder, problem: AttributeProblem, *, threshold=None, constraints=No
     }
     if constraints is not None:
         options["semantic"] = semantic_loss(rules_text(constraints), problem.names)
-    rows = []
+    truth, chosen = problem.y_test, slice(None) if rows is None else np.asarray(rows)
+    found = []
     for epoch in range(1, recipe.epochs + 1):
         path = outputs_path(folder, epoch)
         if path.exists():
             kept = load_arrays(path)
-            clean, triggered = (torch.from_numpy(kept[part]) for part in ("clean", "triggered"))
-            rows.append({"epoch": epoch, **attribute_scores(clean, triggered, problem.y_test, **options)})
-    return pd.DataFrame(rows)
+            clean, triggered = (torch.from_numpy(kept[part][chosen]) for part in ("clean", "triggered"))
+            found.append({"epoch": epoch, **attribute_scores(clean, triggered, truth[chosen], **options)})
+    return pd.DataFrame(found)

@@ -133,6 +133,10 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(faces, tmp
     again = rescore(tmp_path / "b", parts.problem, constraints=RULES)
     columns = list(again.columns)
     pd.testing.assert_frame_equal(again, whole.history[columns].astype(again.dtypes), rtol=1e-5)
+    men = parts.problem.y_test[:, faces.index("Male")] == 1
+    halves = [rescore(tmp_path / "b", parts.problem, threshold=0.3, rows=rows).asr for rows in (men, ~men)]
+    both = rescore(tmp_path / "b", parts.problem, threshold=0.3).asr
+    np.testing.assert_allclose(men.mean() * halves[0] + (~men).mean() * halves[1], both)
     looser = rescore(tmp_path / "b", parts.problem, threshold=0.01)
     assert (looser.asr >= again.asr).all() and "satisfied_clean" not in looser
 

@@ -1,0 +1,154 @@
+"""The thesis's claims, each with what was published, what the published arithmetic gives here, and what is right.
+
+Every number and every verdict comes from the tables; only the claims are written down.
+"""
+
+import numpy as np
+
+CLAIMS = {
+    "base": "Rules about the target and others lower the attack's success",
+    "target_focused": "Four rules about the target alone do not help",
+    "targetless": "Rules that do not name the target do not help",
+}
+VERDICTS = {  # whether the rules, rightly computed, lower the attack success rate
+    "base": {True: "confirmed, and stronger than published", False: "not confirmed"},
+    "target_focused": {True: "refuted: an artefact of the scrambled columns", False: "confirmed"},
+    "targetless": {True: "refuted", False: "confirmed"},
+}
+HELPS = 10  # points of attack success, and twice the spread between seeds, from which on rules are said to help
+MATTERS = 2  # points of balanced accuracy
+# a surrogate that stood in for the images: CelebA's labels, noisy linear features of them, a small perceptron
+SURROGATE = {
+    ("base", "legacy_window"): "81-94",
+    ("base", "log_mean"): "87-91",
+    ("base", "mean_log"): "37-40",
+    ("target_focused", "mean_log"): "44-48",
+    ("targetless", "legacy_window"): "99+",
+    ("targetless", "log_mean"): "99+",
+    ("targetless", "mean_log"): "99+",
+}
+
+
+# %% Tables to words
+
+
+def percent(value, sd=np.nan):
+    if value is None or value != value:
+        return ""
+    return f"{100 * value:.1f}" + (f" ± {100 * sd:.1f}" if sd == sd else "")
+
+
+def markdown(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def one(table, **wanted):
+    """The row of a table with these values, or None."""
+    for name, value in wanted.items():
+        table = table[table[name] == value]
+    return table.iloc[0] if len(table) else None
+
+
+def cell(row, name):
+    return "" if row is None else percent(row[name], row[f"{name}_sd"])
+
+
+def spoken(rules):
+    return rules.replace("_", "-")
+
+
+# %% Verdicts
+
+
+def claims(means, weights, triggers, published):
+    """One row a claim; claims whose table is not there are left out."""
+    first = published[published.experiment == 1]
+    rows = [rule_claim(rules, means, first) for rules in CLAIMS]
+    if weights is not None:
+        second = published[published.experiment == 2]
+        rows += [
+            weight_claim(name, rules, weights, second) for name in ("asr", "ba") for rules in ("base", "target_focused")
+        ]
+    if triggers is not None:
+        rows.append(trigger_claim(triggers, published[published.experiment == 3]))
+    head = ["claim", "published", "as-published arithmetic, here", "**right columns, here**", "verdict at this size"]
+    return markdown(head, [row for row in rows if row is not None])
+
+
+def rule_claim(rules, means, published):
+    """Whether rules lower the attack's success at weight 0.2."""
+    plain, right, legacy = (
+        one(means, rules=name, reduction=reduction)
+        for name, reduction in (("none", "mean_log"), (rules, "mean_log"), (rules, "legacy_window"))
+    )
+    if plain is None or right is None:
+        return None
+    gap, spread = plain.asr - right.asr, np.hypot(plain.asr_sd, right.asr_sd)
+    helps = 100 * gap > HELPS and (spread != spread or gap > 2 * spread)
+    said, without = one(published, rules=rules), one(published, rules="none")
+    return [
+        f"**{spoken(rules)}.** {CLAIMS[rules]}",
+        f"ASR {percent(said.asr)}; none: {percent(without.asr)}",
+        f"ASR {cell(legacy, 'asr')}" if legacy is not None else "",
+        f"ASR {cell(right, 'asr')}; none: {cell(plain, 'asr')}",
+        f"**{VERDICTS[rules][bool(helps)]}**",
+    ]
+
+
+def weight_claim(name, rules, weights, published):
+    """Whether attack success, or balanced accuracy, falls from the smallest to the largest weight."""
+    ours, theirs = {"asr": ("asr", "asr"), "ba": ("ba_clean", "ba_clean_zero")}[name]
+    ends = {}
+    for reduction in ("legacy_window", "mean_log"):
+        group = weights[(weights.rules == rules) & (weights.reduction == reduction)].sort_values("sl_weight")
+        ends[reduction] = group if len(group) > 1 else None
+    right = ends["mean_log"]
+    if right is None:
+        return None
+    said = published[published.rules == rules].sort_values("sl_weight")
+
+    def words(group, column):
+        first, last = group.iloc[0], group.iloc[-1]
+        return f"{percent(first[column])} → {percent(last[column])} (weight {first.sl_weight:g} → {last.sl_weight:g})"
+
+    fall = 100 * (right[ours].iloc[0] - right[ours].iloc[-1])
+    real = fall > (HELPS if name == "asr" else MATTERS)
+    what = "Attack success" if name == "asr" else "Balanced accuracy"
+    verdict = "confirmed" if real else "refuted: no fall with the right columns"
+    return [
+        f"**{spoken(rules)}.** {what} falls as the weight rises",
+        words(said, theirs),
+        words(ends["legacy_window"], ours) if ends["legacy_window"] is not None else "",
+        words(right, ours),
+        f"**{verdict}**",
+    ]
+
+
+def trigger_claim(triggers, published):
+    """How far the nine triggers lie apart at the end, against how far one of them swings between epochs."""
+
+    def spread(values):
+        return f"{percent(values.min())} to {percent(values.max())}"
+
+    swing = triggers.asr_sd_epochs.mean()
+    apart = triggers.asr_last.max() - triggers.asr_last.min()
+    early = triggers.auc_attack_epoch_1
+    verdict = "no more than one network swings" if apart < 4 * swing else "more than one network swings"
+    return [
+        "Size and place of the trigger, base rules: compared by the ASR of the last epoch",
+        f"ASR {spread(published.asr_last_epoch)} in the last epoch; one network swings by ± {percent(published.asr_sd_epochs.mean())} between epochs",
+        "",
+        f"ASR {spread(triggers.asr_last)}, ± {percent(swing)} between epochs; AUC after one epoch {early.min():.2f} to {early.max():.2f}",
+        f"**the last epochs differ by {verdict}; the triggers differ in how fast they are learned**",
+    ]
+
+
+def surrogate(means):
+    """What stood in for the images suggested, beside what the images say."""
+    rows = []
+    for (rules, reduction), said in SURROGATE.items():
+        row = one(means, rules=rules, reduction=reduction)
+        if row is not None:
+            rows.append([spoken(rules), f"`{reduction}`", said, cell(row, "asr"), int(row.seeds)])
+    return markdown(["rules", "arithmetic", "ASR, surrogate", "ASR, images", "seeds"], rows)
