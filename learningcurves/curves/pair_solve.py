@@ -12,7 +12,7 @@ import scipy.linalg as sla
 
 from learningcurves.errors import Status
 from learningcurves.solvers.linear_solve import conjugate_gradients
-from learningcurves.solvers.smooth import DENSE_LIMIT, SmoothSystem
+from learningcurves.solvers.smooth import DENSE_LIMIT, SmoothSystem, rows_that_count
 
 NEGLIGIBLE = 0.1  # curvature left out of the single-precision products, in units of reg
 COARSE = 10.0  # the same of the preconditioner's blocks
@@ -129,7 +129,7 @@ class RotatedBlocks:
         P = system.n_parameters
         self.factors = np.empty((len(self.basis), P, P), dtype=np.float32)
         for k, second in enumerate(output.second.T):
-            rows = _that_count(second * squares, COARSE * system.objective.reg)
+            rows = rows_that_count(second * squares, COARSE * system.objective.reg)
             scaled = system.single[rows] * np.sqrt(second[rows, None]).astype(np.float32)
             H = sla.blas.ssyrk(1.0, scaled.T, lower=1)
             diagonal = penalty.copy()
@@ -142,12 +142,6 @@ class RotatedBlocks:
         rotated = (vectors.astype(np.float32, copy=False) @ self.basis).transpose(2, 0, 1)
         solved = self.factors.transpose(0, 2, 1) @ (self.factors @ rotated)
         return (solved.transpose(1, 2, 0) @ self.basis.T).astype(vectors.dtype, copy=False)
-
-
-def _that_count(size, limit):
-    """Rows without the small ones that add up to at most `limit`."""
-    order = np.argsort(size)
-    return np.sort(order[int(np.searchsorted(np.cumsum(size[order]), limit)) :])
 
 
 def _inverse_factor(H, diagonal):
@@ -194,7 +188,7 @@ class ScreenedProduct:
 
     def __init__(self, system: SmoothSystem, output: OutputCurvature):
         squares = system.row_norms**2 + system.has_intercept
-        rows = _that_count(output.largest * squares, NEGLIGIBLE * system.objective.reg)
+        rows = rows_that_count(output.largest * squares, NEGLIGIBLE * system.objective.reg)
         single: Any = system.single
         self.X = single if len(rows) > 0.8 * len(single) else single[rows]
         rows = slice(None) if self.X is single else rows

@@ -7,7 +7,14 @@ import numpy as np
 from learningcurves.errors import Status
 from learningcurves.solvers.certificate import gradient_scale_at, relative_gradient
 from learningcurves.solvers.linear_solve import FLOOR, conjugate_gradients, refined_solve
-from learningcurves.solvers.preconditioners import Coarse, Grouped, coarse_fits, column_inverses, preconditioner
+from learningcurves.solvers.preconditioners import (
+    Coarse,
+    Grouped,
+    coarse_fits,
+    column_inverses,
+    preconditioner,
+    strongest_samples,
+)
 from learningcurves.solvers.smooth import SmoothSystem
 
 TOLERANCE = 1e-14  # smallest relative gradient aimed at: at weak regularisation 1e-12 leaves 1e-4 of a slope
@@ -131,6 +138,9 @@ class _Ladder:
         coarse = isinstance(self.inverse, Coarse)
         self.n_cut += coarse and rough and self.n_inner >= CUT
         cheap = self.coarse and rough and self.n_cut < 12  # far from the minimum a step cut off is good enough
+        if cheap and self.n_cut > 0 and (strong := strongest_samples(self.system, scores, weights)) is not None:
+            self.inverse, self.fresh = strong, True
+            return strong
         if self.inverse is None or (slow and not self.fresh) or (coarse and slow and not cheap):
             self._renew(scores, weights, full=not cheap)
         elif coarse and change is not None and change.max() > 0.1:

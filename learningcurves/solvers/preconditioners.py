@@ -9,6 +9,7 @@ from learningcurves.solvers.smooth import DENSE_LIMIT, SmoothSystem
 
 FACTOR_FROM = 200  # parameters up to which a factor in double precision costs next to nothing
 INVERT_TO = 1_200  # parameters up to which the explicit inverse of a factor pays: two products instead of two solves
+CANCELS = 1e6  # curvature in units of reg beyond which `SampleFactor` loses single precision
 RANK = 64  # directions of large variance that `Coarse` treats exactly
 
 
@@ -41,13 +42,8 @@ class Factor:
         flat = vectors.transpose(0, 2, 1).reshape(P * K, B)
         if self.inverse is not None:
             solved = self.inverse @ flat.astype(self.inverse.dtype, copy=False)
-        elif B == 1:  # one right-hand side: the vector routines are several times faster
-            trsv = sla.blas.strsv if self.factor.dtype == np.float32 else sla.blas.dtrsv
-            half = trsv(self.factor, flat[:, 0].astype(self.factor.dtype, copy=False), lower=1)
-            solved = trsv(self.factor, half, lower=1, trans=1, overwrite_x=1)
         else:
-            flat = np.asarray(flat, dtype=self.factor.dtype, order="F")
-            solved = sla.cho_solve((self.factor, True), flat, check_finite=False)
+            solved = _solved(self.factor, flat)
         return np.ascontiguousarray(solved.astype(vectors.dtype, copy=False).reshape(P, K, B).transpose(0, 2, 1))
 
 
@@ -60,6 +56,58 @@ def _inverted(factor):
         block[:] = np.tril(block) + np.tril(block, -1).T
         inverse[i : i + 64, i + 64 :] = inverse[i + 64 :, i : i + 64].T
     return inverse
+
+
+class SampleFactor:
+    r"""Inverse of a Hessian from the samples that have curvature, where these are fewer than the parameters.
+
+    :math:`H \approx D + Z^\top Z` with Z of shape (r, P), and :math:`H^{-1}=D^{-1}-D^{-1}Z^\top(I+ZD^{-1}Z^\top)^{-1}ZD^{-1}`
+    needs a factor of r x r only. In single precision.
+    """
+
+    def __init__(self, system: SmoothSystem, rows, root):
+        diagonal = system.penalty[:, 0, 0].copy()
+        if system.has_intercept and diagonal[-1] == 0:  # free: as stiff again as the samples make it
+            diagonal[-1] = max(float(root @ root), np.finfo(np.float32).tiny)
+        self.scale = np.sqrt(1.0 / diagonal).astype(np.float32)[:, None]
+        self.Z = system.single[rows]
+        self.Z *= root[rows, None].astype(np.float32)
+        self.Z *= self.scale[:, 0]
+        inner = sla.blas.ssyrk(1.0, self.Z.T, trans=1, lower=1)
+        inner[np.diag_indices_from(inner)] += 1.0
+        self.factor = np.asfortranarray(sla.cholesky(inner, lower=True, overwrite_a=True, check_finite=False))
+
+    def __call__(self, vectors):
+        """Apply the inverse to (P, B, 1) arrays."""
+        flat = vectors[..., 0] * self.scale
+        flat -= self.Z.T @ _solved(self.factor, self.Z @ flat)
+        flat *= self.scale
+        return flat.astype(vectors.dtype, copy=False)[..., None]
+
+
+def strongest_samples(system: SmoothSystem, scores, weights) -> SampleFactor | None:
+    """`SampleFactor` of a third as many samples as parameters, those of largest curvature: far from the minimum of a
+    weakly regularised fit, where few samples have any; None where single precision does not hold it.
+    """
+    root = system.curvature_roots(scores, weights)[:, 0]
+    size = _curvature(system, root)
+    if size.sum() > CANCELS * system.objective.reg:
+        return None
+    count = min(len(size), system.n_parameters // 3)
+    return SampleFactor(system, np.sort(np.argpartition(-size, count - 1)[:count]), root)
+
+
+def _curvature(system, root):
+    return root**2 * (system.row_norms**2 + system.has_intercept)
+
+
+def _solved(factor, flat):
+    """Solve L L' x = flat (P, B)."""
+    if flat.shape[1] > 1:
+        return sla.cho_solve((factor, True), np.asarray(flat, dtype=factor.dtype, order="F"), check_finite=False)
+    trsv = sla.blas.strsv if factor.dtype == np.float32 else sla.blas.dtrsv  # several times faster for one column
+    half = trsv(factor, flat[:, 0].astype(factor.dtype, copy=False), lower=1)
+    return trsv(factor, half, lower=1, trans=1, overwrite_x=1)[:, None]
 
 
 class Coarse:
@@ -222,6 +270,12 @@ def _as_slice(columns):
     return slice(first, last + 1) if last - first + 1 == len(columns) else np.array(columns)
 
 
+def batched(inverses: list) -> Grouped:
+    """Return a preconditioner for columns side by side: one `SampleFactor` for all costs less than each its own."""
+    factors = [inverse for inverse in inverses if isinstance(inverse, SampleFactor)]
+    return Grouped([factors[len(factors) // 3]] * len(inverses) if len(factors) == len(inverses) else inverses)
+
+
 def column_inverses(inverse, n_columns) -> list:
     """The preconditioner of every column."""
     return inverse.inverses if isinstance(inverse, Grouped) else [inverse] * n_columns
@@ -234,6 +288,11 @@ def preconditioner(system: SmoothSystem, scores, weights, *, fast=True):
         return OutputBlocks(system, scores, weights)
     if system.fits_factor:
         single = fast and size > FACTOR_FROM and not system.is_sparse
+        if single and system.n_outputs == 1 and system.single is not None:
+            root = system.curvature_roots(scores, weights)[:, 0]
+            rows = system.telling_rows(root)
+            if len(rows) <= system.n_parameters and _curvature(system, root).sum() <= CANCELS * system.objective.reg:
+                return SampleFactor(system, rows, root)
         return Factor(system, scores, weights, dtype=np.float32 if single else np.float64)
     if system.n_outputs > 1 and not system.is_sparse and system.n_parameters <= DENSE_LIMIT:
         return Kronecker(system, scores, weights)

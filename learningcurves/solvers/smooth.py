@@ -18,6 +18,7 @@ from learningcurves.solvers.objective import Objective, Samples
 DENSE_LIMIT = 2_500  # above this many parameters the Hessian is never formed (docs/theory.md, matrix-free solves)
 BLOCKS_LIMIT = 2**24  # numbers of second derivatives of the outputs kept (128 MiB), where they are costly
 SINGLE_LIMIT = 2**30  # bytes of samples above which no copy in single precision is kept
+NEGLECTED = 150.0  # curvature (trace) in units of reg that a preconditioner may leave out: it spreads over many directions
 
 
 def _used(columns):
@@ -44,6 +45,13 @@ def _with_ones(X, columns, block=512):
         out[first : first + block, :-1] = X[first : first + block][:, columns]
     out[:, -1] = 1.0
     return out
+
+
+def rows_that_count(size, limit):
+    """Rows without the small ones that add up to at most `limit`; at least one (BLAS takes no empty matrix)."""
+    order = np.argsort(size)
+    first = int(np.searchsorted(np.cumsum(size[order]), limit))
+    return np.sort(order[min(first, len(order) - 1) :])
 
 
 class SmoothSystem:
@@ -174,12 +182,12 @@ class SmoothSystem:
         if self.n_outputs > 1:
             return self._block_hessian(scores[:, 0], weights[:, 0], dtype)
         # negative weights (differences around beta = 0) or curvatures are left to the exact products: this is a preconditioner
-        root = np.sqrt(np.maximum(weights, 0.0) * np.maximum(self.loss.second(scores, self.y)[..., 0], 0.0))
+        root = self.curvature_roots(scores, weights)
         if self.is_sparse:
             scaled = self.X.multiply(root).tocsr()
             H = np.asarray((scaled.T @ scaled).todense())
         else:
-            rows = self._that_count(root[:, 0], dtype)
+            rows = np.flatnonzero(root > 0) if dtype == np.float64 else self.telling_rows(root[:, 0])
             X = self.single if dtype == np.float32 and self.single is not None else self.X
             X, root = (X, root) if len(rows) == len(root) else (X[rows], root[rows])
             scaled = np.multiply(X, root.astype(dtype), dtype=dtype)
@@ -188,14 +196,13 @@ class SmoothSystem:
         H[np.diag_indices_from(H)] += self.penalty[:, 0, 0]
         return H
 
-    def _that_count(self, root, dtype):
-        """Samples whose curvature is seen; a preconditioner leaves out those that add up to little beside reg."""
-        if dtype == np.float64:
-            return np.flatnonzero(root > 0)
-        size = root**2 * (self.row_norms**2 + self.has_intercept)
-        order = np.argsort(size)
-        first = int(np.searchsorted(np.cumsum(size[order]), 0.05 * self.objective.reg))
-        return np.sort(order[first:])
+    def curvature_roots(self, scores, weights):
+        """Roots of the samples' curvatures (one output, one column), shape (N, 1); negative ones count as 0."""
+        return np.sqrt(np.maximum(weights, 0.0) * np.maximum(self.loss.second(scores, self.y)[..., 0], 0.0))
+
+    def telling_rows(self, root):
+        """Samples whose curvature a preconditioner sees; those left out add up to little beside reg."""
+        return rows_that_count(root**2 * (self.row_norms**2 + self.has_intercept), NEGLECTED * self.objective.reg)
 
     def _block_hessian(self, scores, weights, dtype):
         P, K = self.n_parameters, self.n_outputs

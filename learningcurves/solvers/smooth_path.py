@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from learningcurves.solvers.newton import ENOUGH, SmoothFit, merge_fits, newton, rough_derivative
-from learningcurves.solvers.preconditioners import Grouped
+from learningcurves.solvers.preconditioners import Grouped, batched
 from learningcurves.solvers.reduced import Span
 from learningcurves.solvers.smooth import SmoothSystem
 
@@ -167,7 +167,7 @@ class _Path:
                 continue
             theta, scores = self.guess(part)
             indices = [one[0] for one in part]
-            fit = newton(self.system, theta, scores, self.beta[indices], inverse=Grouped(inverses))
+            fit = newton(self.system, theta, scores, self.beta[indices], inverse=batched(inverses))
             self.keep(indices, fit)
             for column in np.flatnonzero(fit.residual > ENOUGH):  # a poor preconditioner: its own
                 self.solve_alone(*part[column], start=(fit.theta[:, [column]], fit.scores[:, [column]]))
