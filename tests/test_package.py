@@ -82,15 +82,9 @@ def test_the_version_is_said_once_and_everywhere():
     assert f"## {lc.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_readmes_code_runs(tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
-    assert len(blocks) >= 4
-    lines = [line for line in blocks[0].splitlines() if line.strip()]
-    assert len(lines) <= 10  # "a result in ten lines"
-    code = "import warnings; warnings.simplefilter('error')\n" + "\n".join(blocks)
-    out = run_python(code, cwd=tmp_path)
-    assert "Verification" in out
-    assert (tmp_path / "curve.png").stat().st_size > 10_000 and (tmp_path / "curve.csv").is_file()
+def test_the_readmes_first_result_takes_ten_lines():
+    block = re.search(r"^```python\n(.*?)^```", README, re.M | re.S)[1]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
 
 
 def test_the_readmes_main_job_prints_what_it_says(tmp_path, monkeypatch, capsys):
@@ -101,11 +95,6 @@ def test_the_readmes_main_job_prints_what_it_says(tmp_path, monkeypatch, capsys)
     printed = capsys.readouterr().out.splitlines()
     said = marked("output").splitlines()
     assert printed[: len(said)] == said
-
-
-def test_the_readmes_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)", README):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
 def test_ci_takes_its_commands_from_the_readme():
