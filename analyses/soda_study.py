@@ -47,10 +47,10 @@ SIZES = {
     name: dict(zip(("n", "n_test", "side", "width", "epochs", "batch", "shift", "feature"), row, strict=True))
     for name, row in {
         "digits-thick": (1200, None, 8, 8, 4, 64, 0, 0.3),
-        "mnist-thick": (10_000, 10_000, 14, 16, 4, 64, 0, 0.1),
-        "mnist-colour": (10_000, 10_000, 14, 16, 4, 64, 0, 0.1),
-        "mnist_m-blue": (None, None, 16, 16, 40, 32, 1, 0.2),
-        "gtsrb-dark": (None, None, 16, 16, 30, 32, 0, 0.35),
+        "mnist-thick": (6_000, 10_000, 14, 16, 5, 64, 0, 0.1),
+        "mnist-colour": (6_000, 10_000, 14, 16, 5, 64, 0, 0.1),
+        "mnist_m-blue": (None, None, 16, 16, 20, 32, 0, 0.2),
+        "gtsrb-dark": (None, None, 16, 16, 20, 32, 0, 0.35),
         "cifar10-green": (10_000, None, 16, 24, 12, 64, 1, 0.1),
     }.items()
 }
