@@ -230,13 +230,23 @@ def in_words(group):
         for name in ("finetune", "fineprune", "anp"):
             row = rows.get(name)
             if row is not None:
-                cut = "" if row.n_pruned != row.n_pruned else f" ({row.n_pruned:.0f} neurons cut)"
-                words.append(
-                    f"{attack}, {name}{cut}: ASR {before.asr:.3f} to {row.asr:.3f}, ACC {before.acc:.3f} to {row.acc:.3f}, RA "
-                    f"{before.ra:.3f} to {row.ra:.3f} (never attacked: {clean.ra:.3f}). Refitting the last layer on clean samples "
-                    f"alone leaves BK {row.head_bk_at_0:.2f}. It takes {few(row)} poisons to bring ASR back to one half; the "
-                    f"network that was never attacked takes {few(clean)}."
-                )
+                words.append(f"{attack}, {name}{what_changed(row, before, clean)}")
+    return words
+
+
+def what_changed(row, before, clean):
+    cut = "" if row.n_pruned != row.n_pruned else f" ({row.n_pruned:.0f} of {row.n_units:.0f} neurons cut)"
+    words = (
+        f"{cut}: ASR {before.asr:.3f} to {row.asr:.3f}, ACC {before.acc:.3f} to {row.acc:.3f}, RA {before.ra:.3f} to "
+        f"{row.ra:.3f} (never attacked: {clean.ra:.3f}). Slope of the last layer {before.slope:.3g} to {row.slope:.3g} nats "
+        f"({clean.slope:.3g}); refitting it on clean samples alone leaves BK {row.head_bk_at_0:.2f} ({clean.head_bk_at_0:.2f}). "
+        f"It takes {few(row)} poisons to bring ASR to one half; the network that was never attacked takes {few(clean)}."
+    )
+    if row.oracle_threshold == row.oracle_threshold:
+        words += (
+            f" The best that an oracle finds at five points of accuracy: ASR {row.oracle_asr:.3f}, ACC {row.oracle_acc:.3f} at "
+            f"threshold {row.oracle_threshold:g}."
+        )
     return words
 
 
