@@ -111,7 +111,7 @@ ASR over the weight β of the backdoor samples, from training without them to tr
 """
 LINK = """
 Each trained network, at β = 1: the last layer is solved anew on its frozen features, standardised, at β = 0, and its slope is the
-derivative of the triggered loss of "Mustache" in β. The features are those of the *poisoned* network. A negative correlation with the
+derivative of the triggered loss of "Mustache" in β (`33_semantic_slopes.py`); beside it the ASR of that last layer at β = 1. The features are those of the *poisoned* network. A negative correlation with the
 ASR means that a steeper fall of the loss goes with more success. Networks of one model (rules, arithmetic, weight) differ by their
 seed alone and are no independent evidence: the bootstrap draws whole models. *Among rules that name the target* leaves out the networks
 without such rules, which all have an ASR near 100 %: is there more in the slope than whether rules hold the target back?
