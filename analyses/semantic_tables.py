@@ -31,7 +31,8 @@ def models(means, published):
             arithmetic = "no semantic loss" if rules == "none" else ARITHMETIC[reduction]
             rows.append([
                 spoken(rules), arithmetic, int(row.seeds),
-                *(cell(row, name) for name in ("asr", "asr_50", "asr_men", "asr_women")), f"{row.auc_attack:.3f}",
+                *(cell(row, name) for name in ("asr", "asr_men", "asr_women")),
+                f"{row.p_women:.3f} → {row.p_women_triggered:.2f}", cell(row, "asr_fpr5"), f"{row.auc_attack:.3f}",
                 cell(row, "ba_clean"), cell(row, "satisfied_clean"),
             ])  # fmt: skip
     head = [
