@@ -22,25 +22,36 @@ def cells(options):
 
 
 # %% Figure: attack success and balanced accuracy over the weight
-def draw(means, published):
-    from learningcurves.plotting.style import PAGE, figure, group_styles
+LOOK = {"base": ("#3f90da", "o"), "target_focused": ("#bd1f01", "^")}  # of analysis 33's figure
+LINES = {"mean_log": ("-", "right columns"), "legacy_window": (":", "as published, here")}
 
-    names = [f"{r}, {a}" for r in means.rules.unique() for a in means.reduction.unique()]
-    styles = group_styles(names)
+
+def draw(means, published):
+    from matplotlib.ticker import NullFormatter
+
+    from learningcurves.plotting.style import PAGE, figure
+
     made, axes = figure(2, 1, width=PAGE)
-    for (rules, arithmetic), group in means.groupby(["rules", "reduction"]):
-        style, group = styles[f"{rules}, {arithmetic}"], group.sort_values("sl_weight")
-        look = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
-        for ax, name in zip(axes[0], ("asr", "ba_clean"), strict=True):
-            ax.errorbar(group.sl_weight, 100 * group[name], 100 * group[f"{name}_sd"], capsize=2, **look,
-                        label=f"{rules}, {arithmetic}" if name == "asr" else None)  # fmt: skip
-    for rules, group in published.groupby("rules"):
+    for rules, (color, marker) in LOOK.items():
+        for arithmetic, (line, words) in LINES.items():
+            group = means[(means.rules == rules) & (means.reduction == arithmetic)].sort_values("sl_weight")
+            face = color if arithmetic == "mean_log" else "white"
+            for ax, name in zip(axes[0], ("asr", "ba_clean"), strict=True):
+                if len(group):
+                    ax.errorbar(group.sl_weight, 100 * group[name], 100 * group[f"{name}_sd"], color=color, marker=marker,
+                                linestyle=line, markerfacecolor=face, markersize=4.5, capsize=2,
+                                label=f"{rules.replace('_', '-')}, {words}")  # fmt: skip
+        said = published[published.rules == rules].sort_values("sl_weight")
         for ax, name in zip(axes[0], ("asr", "ba_clean_zero"), strict=True):
-            label = f"{rules}, published" if name == "asr" else None
-            ax.plot(group.sl_weight, 100 * group[name], ":" if rules == "base" else "--", color="#888888", label=label)
-    axes[0, 0].set(xlabel="weight of the semantic loss", ylabel="attack success rate (%)", xscale="log", ylim=(-3, 103))
-    axes[0, 1].set(xlabel="weight of the semantic loss", ylabel="balanced accuracy (%)", xscale="log")
-    made.legend(loc="outside upper center", ncols=3, fontsize=7)
+            if len(said):
+                ax.plot(said.sl_weight, 100 * said[name], "--", color="#888888", marker=marker, markersize=3, linewidth=1,
+                        label=f"{rules.replace('_', '-')}, the thesis")  # fmt: skip
+    for ax, words in zip(axes[0], ("attack success rate (%)", "balanced accuracy (%)"), strict=True):
+        ax.set(xlabel="weight of the semantic loss", ylabel=words, xscale="log")
+        ax.set_xticks(WEIGHTS, [f"{w:g}" for w in WEIGHTS])
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    axes[0, 0].set_ylim(-3, 103)
+    made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=6.5)
     return made
 
 

@@ -51,22 +51,32 @@ def by_trigger(table):
 
 
 # %% Figure: ASR and the threshold-free AUC over epochs, by trigger; ASR over beta
+PLACES = {"bottom_right": ("#3f90da", "o"), "center": ("#bd1f01", "^"), "corners": ("#832db6", "D")}
+SIDES = {"1": ":", "5": "-", "10": "--"}
+RULES = {"none": ("#e79c00", "-s"), "base": ("#3f90da", "--o")}
+
+
 def draw(table, beta):
-    from learningcurves.plotting.style import PAGE, figure, group_styles
+    from learningcurves.plotting.style import PAGE, figure
 
     made, axes = figure(3, 1, width=PAGE, aspect=0.85)
-    styles = group_styles(list(table.trigger.unique()))
     for trigger, group in table.groupby("trigger", sort=False):
-        mean, style = group.groupby("epoch")[["asr", "auc_attack"]].mean(), styles[trigger]
-        look = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle, "markersize": 2.8}
-        axes[0, 0].plot(mean.index, 100 * mean.asr, label=trigger.replace("_", " "), **look)
+        side, _, place = trigger.partition("-")
+        color, marker = PLACES[place]
+        mean = group.groupby("epoch")[["asr", "auc_attack"]].mean()
+        look = {"color": color, "marker": marker, "linestyle": SIDES[side], "markersize": 2.2, "linewidth": 1}
+        axes[0, 0].plot(mean.index, 100 * mean.asr, label=f"{side} px, {place.replace('_', ' ')}", **look)
         axes[0, 1].plot(mean.index, mean.auc_attack, **look)
     axes[0, 0].set(xlabel="epoch", ylabel="attack success rate (%)", ylim=(-3, 103))
     axes[0, 1].set(xlabel="epoch", ylabel="AUC of the attack", ylim=(0.45, 1.01))
-    for rules, style in zip(beta.rules.unique(), ("-o", "--s"), strict=False):
-        group = beta[(beta.rules == rules) & (beta.epoch == beta.epoch.max())].groupby("beta")
-        axes[0, 2].plot(group.asr.mean().index, 100 * group.asr.mean(), style, label=f"{rules}")
-    axes[0, 2].set(xlabel="β", ylabel="attack success rate (%)", ylim=(-3, 103))
+    for rules, (color, look) in RULES.items():
+        last = beta[
+            (beta.rules == rules) & (beta.epoch > beta.epoch.max() - semantic.SIZES[beta["size"].iloc[0]]["last"])
+        ]
+        mean = last.groupby("beta").asr.mean()
+        if len(mean):
+            axes[0, 2].plot(mean.index, 100 * mean, look, color=color, label=rules, markersize=4)
+    axes[0, 2].set(xlabel="weight β of the backdoor samples", ylabel="attack success rate (%)", ylim=(-3, 103))
     axes[0, 2].legend(fontsize=6.5, title="rules", title_fontsize=6.5)
     made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6.5)
     return made

@@ -51,10 +51,15 @@ def head(run, cell, recipe, reg, fraction=0.1):
 def measure_link(cell):
     run = network_of(tuple(sorted(cell.items())))
     recipe, reg = semantic.recipe_of(cell), REG[cell["size"]]
-    own = head(run, cell, replace(recipe, reduction="mean_log"), reg)
+    right = replace(recipe, reduction="mean_log")
+    own = head(run, cell, right, reg)
+    end = lc.learning_curve(
+        run.module, parts_of(run, cell), np.array([0.0, 1.0]), reg=reg, **head_losses(right, run.problem)
+    )
     plain = head(run, cell, replace(recipe, constraints=None), reg)
     tail = run.history.tail(semantic.SIZES[cell["size"]]["last"])
     scores = {name: float(tail[name].mean()) for name in ("asr", "auc_attack", "loss_triggered", "ba_clean")}
+    own |= {"loss_head": end.loss_triggered[-1], "asr_head": end.bk[-1]}
     return [{"reg": reg, **own, **{f"{k}_plain": plain[k] for k in ("slope", "loss")}, **scores}]
 
 
@@ -110,7 +115,7 @@ MODEL = ["rules", "reduction", "sl_weight"]
 
 
 def correlations(link):
-    """Rank correlation of each slope with what the networks do; the bootstrap draws whole models, seeds and all."""
+    """Rank correlation of the last layer with what the networks do; the bootstrap draws whole models, seeds and all."""
     from learningcurves.analysis.relate import rank_correlation
 
     named = link.rules.isin(["base", "target_focused"])
@@ -122,7 +127,7 @@ def correlations(link):
     rows = []
     for name, part in parts.items():
         models = part.groupby(MODEL).ngroups
-        for x in ("slope", "slope_plain"):
+        for x in ("slope", "slope_plain", "asr_head"):
             for y in ("asr", "auc_attack", "loss_triggered"):
                 if models >= 5:
                     found = rank_correlation(part, x, y, repeat=MODEL)

@@ -8,7 +8,7 @@ import pandas as pd
 import semantic_study as semantic
 import semantic_tables as tables
 import study
-from semantic_verdicts import claims, surrogate
+from semantic_verdicts import claims, mechanism, surrogate
 
 from learningcurves.storage import write_atomic
 
@@ -38,7 +38,8 @@ def sections(table, published):
     size |= {"double": 2 * size["width"], "four": 4 * size["width"]}
     yield INTRODUCTION.format(**size)
     yield claims(means, table.get("weights_means"), table.get("triggers_means"), published)
-    yield from ("### Rules and arithmetic", MODELS, tables.models(means, published), SURROGATE, surrogate(means))
+    yield from ("### Rules and arithmetic", MODELS, tables.models(means, published), mechanism(means))
+    yield from (SURROGATE, surrogate(means))
     if "weights_means" in table:
         yield from ("### Weight of the semantic loss", WEIGHTS, tables.weights(table["weights_means"], published))
         yield picture("ASR and balanced accuracy over the weight", "semantic_weights")
@@ -89,10 +90,9 @@ as wide. Everything below is computed from `analyses/tables/semantic_*.csv`, whi
 `33_semantic_slopes.py` write; `--size thesis` is the thesis's size. No face of CelebA is in this project.
 """
 MODELS = """
-ASR at 0.5: with that threshold in place of the published 0.6. AUC of the attack: triggered faces without a mustache ranked
-above the same faces without the trigger, whatever the threshold (0.5: no backdoor, 1: the trigger always raises the
-probability). It stays near 1 throughout: the rules do not keep the backdoor from being learned, they hold the probability down that it
-reaches, since a stamped face looks like one that must have no mustache.
+"P(Mustache) of women": medians. ASR at 5 % false positives: at the threshold that 5 % of the clean faces without a mustache pass. AUC of
+the attack: triggered faces without a mustache ranked above the same faces without the trigger, whatever the threshold (0.5: no
+backdoor, 1: the trigger always raises the probability).
 """
 SURROGATE = """
 A surrogate in place of images (CelebA's labels, noisy linear features of them, a small perceptron; not part of this project)
@@ -111,7 +111,7 @@ ASR over the weight β of the backdoor samples, from training without them to tr
 """
 LINK = """
 Each trained network, at β = 1: the last layer is solved anew on its frozen features, standardised, at β = 0, and its slope is the
-derivative of the triggered loss of "Mustache" in β. The features are those of the *poisoned* network. A negative correlation with the
+derivative of the triggered loss of "Mustache" in β (`33_semantic_slopes.py`); beside it the ASR of that last layer at β = 1. The features are those of the *poisoned* network. A negative correlation with the
 ASR means that a steeper fall of the loss goes with more success. Networks of one model (rules, arithmetic, weight) differ by their
 seed alone and are no independent evidence: the bootstrap draws whole models. *Among rules that name the target* leaves out the networks
 without such rules, which all have an ASR near 100 %: is there more in the slope than whether rules hold the target back?

@@ -16,8 +16,9 @@ import study
 
 from learningcurves.data.faces import load_faces
 from learningcurves.networks.attribute_recipe import AttributeRecipe
-from learningcurves.networks.attribute_record import rescore
+from learningcurves.networks.attribute_record import outputs_path, rescore
 from learningcurves.networks.attribute_train import train_attributes
+from learningcurves.storage import load_arrays
 
 SEEDS = (1, 2, 3)
 RULES = ("base", "targetless", "target_focused")
@@ -38,7 +39,7 @@ LEARNED = 0.9  # AUC of the attack from which on a trigger is called learned
 SCORES = (
     "ba_clean", "ba_clean_zero", "asr", "asr_modified", "asr_50", "target_rate", "auc_target", "auc_attack",
     "satisfied_clean", "satisfied_triggered", "bce_clean", "loss_triggered", "semantic_clean", "semantic_triggered",
-    "asr_men", "asr_women", "auc_women",
+    "asr_men", "asr_women", "auc_women", "p_women", "p_women_triggered", "asr_fpr5",
 )  # fmt: skip
 
 
@@ -189,6 +190,14 @@ def measure(cell, **changes):
     women = rescore(folder, run.problem, rows=~men)
     table["asr_men"] = rescore(folder, run.problem, rows=men).asr
     table["asr_women"], table["auc_women"] = women.asr, women.auc_attack
+    lacks = run.problem.y_test[:, run.problem.target] == 0
+    for row, epoch in enumerate(table.epoch):
+        logits = load_arrays(outputs_path(folder, epoch))
+        clean, triggered = (logits[part][:, run.problem.target] for part in ("clean", "triggered"))
+        table.loc[row, "p_women"] = 1 / (1 + np.exp(-np.median(clean[~men])))
+        table.loc[row, "p_women_triggered"] = 1 / (1 + np.exp(-np.median(triggered[~men])))
+        # at the threshold that 5 % of the clean faces without the attribute pass
+        table.loc[row, "asr_fpr5"] = (triggered[lacks] > np.quantile(clean[lacks], 0.95)).mean()
     kept = [name for name in SCORES if name in table]
     return [{"epoch": int(row["epoch"]), **{n: row[n] for n in kept}} for row in table.to_dict("records")]
 

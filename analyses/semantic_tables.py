@@ -31,7 +31,8 @@ def models(means, published):
             arithmetic = "no semantic loss" if rules == "none" else ARITHMETIC[reduction]
             rows.append([
                 spoken(rules), arithmetic, int(row.seeds),
-                *(cell(row, name) for name in ("asr", "asr_50", "asr_men", "asr_women")), f"{row.auc_attack:.3f}",
+                *(cell(row, name) for name in ("asr", "asr_men", "asr_women")),
+                f"{row.p_women:.3f} → {row.p_women_triggered:.2f}", cell(row, "asr_fpr5"), f"{row.auc_attack:.3f}",
                 cell(row, "ba_clean"), cell(row, "satisfied_clean"),
             ])  # fmt: skip
     head = [
@@ -100,7 +101,7 @@ def link(found):
     rows = [
         [
             r.networks,
-            SLOPES[r.x],
+            LAYER[r.x],
             SCORES[r.y],
             f"{r.rho:+.2f}",
             f"[{r.low:+.2f}, {r.high:+.2f}]",
@@ -108,12 +109,16 @@ def link(found):
         ]
         for r in found.itertuples()
     ]
-    head = ["networks", "slope of the last layer", "score of the trained network", "rank correlation", "95 % interval",
+    head = ["networks", "last layer, solved anew", "score of the trained network", "rank correlation", "95 % interval",
             "networks / models"]  # fmt: skip
     return markdown(head, rows)
 
 
-SLOPES = {"slope": "with the network's rules", "slope_plain": "without rules"}
+LAYER = {
+    "slope": "slope at β = 0, with the network's rules",
+    "slope_plain": "slope at β = 0, without rules",
+    "asr_head": "its own ASR at β = 1, with the network's rules",
+}
 SCORES = {"asr": "ASR", "auc_attack": "AUC of the attack", "loss_triggered": "loss on triggered faces"}
 
 

@@ -144,6 +144,29 @@ def trigger_claim(triggers, published):
     ]
 
 
+def mechanism(means):
+    """What the rules that name the target, rightly computed, do to the attack: whom it still works on."""
+    words = []
+    for rules in ("base", "target_focused"):
+        row, plain = one(means, rules=rules, reduction="mean_log"), one(means, rules="none", reduction="mean_log")
+        if row is None or plain is None:
+            return ""
+        words.append(
+            f"{spoken(rules)}: {percent(row.asr_men)} % of men, {percent(row.asr_women)} % of women (no rules: "
+            f"{percent(plain.asr_men)} % and {percent(plain.asr_women)} %); the trigger lifts the median P(Mustache) of a woman "
+            f"from {row.p_women:.3f} to {row.p_women_triggered:.2f}, and among women alone the AUC is {row.auc_women:.3f}"
+        )
+    return MECHANISM.format(words=". ".join(w[0].upper() + w[1:] for w in words))
+
+
+MECHANISM = """
+**Whom the rules protect.** Both sets say that who has a mustache is a man (42 % of CelebA's faces are). With the right loss the attack
+works on men and stops at women. {words}. So the trigger is learned all the same; the rules hold its effect on women just below the
+threshold, where they contradict what the network is sure of. An ASR near 40 % says how many of the faces are men more than how well the
+network resists.
+"""
+
+
 def surrogate(means):
     """What stood in for the images suggested, beside what the images say."""
     rows = []

@@ -1,5 +1,6 @@
-"""The semantic-loss study runs small from faces to page, without data, and its backdoor is learned."""
+"""The semantic-loss study runs small from faces to page, without data, and its verdicts follow its tables."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,15 @@ pytest.importorskip("PIL")
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--small", "--seeds", "1", "--rules", "none", "target_focused", "--reductions", "mean_log"]
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    sys.path.insert(0, str(ROOT / "analyses"))
+    try:
+        yield importlib.import_module("semantic_verdicts")
+    finally:
+        sys.path.remove(str(ROOT / "analyses"))
 
 
 def run(script, tmp_path, *options):
@@ -39,3 +49,51 @@ def test_the_study_runs_small_from_drawn_faces_to_the_slopes(tmp_path):
     link = pd.read_csv(tmp_path / "results" / "33-small" / "tables" / "semantic_link.csv")
     assert (link.slope < 0).all() and (link.slope_status == "OK").all() and (link.smallest_eigenvalue > 0).all()
     assert (tmp_path / "results" / "33-small" / "images" / "semantic_link.png").is_file()
+
+
+def means_of(**asr):
+    """Rows as of `by_model` at weight 0.2, three seeds, with the given rates of success (and a spread of 0.02)."""
+    rows = []
+    for name, rate in asr.items():
+        rules, _, reduction = name.partition("__")
+        rows.append(
+            {
+                "rules": rules,
+                "reduction": reduction or "mean_log",
+                "sl_weight": 0.2,
+                "seeds": 3,
+                "asr": rate,
+                "asr_sd": 0.02,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+PUBLISHED = pd.DataFrame(
+    [{"experiment": 1, "rules": r, "asr": a} for r, a in (("none", 0.99), ("base", 0.75), ("target_focused", 0.99))]
+)
+
+
+def test_a_verdict_follows_the_table(verdicts):
+    means = means_of(none=0.99, base=0.4, target_focused=0.4, target_focused__legacy_window=0.98)
+    row = verdicts.rule_claim("target_focused", means, PUBLISHED)
+    assert "refuted" in row[-1] and "98.0 ± 2.0" in row[2] and "40.0 ± 2.0; none: 99.0 ± 2.0" in row[3]
+    assert "confirmed, and" in verdicts.rule_claim("base", means, PUBLISHED)[-1]
+    means.loc[means.rules == "target_focused", "asr"] = 0.95  # four points less, within twice the spread
+    assert verdicts.rule_claim("target_focused", means, PUBLISHED)[-1] == "**confirmed**"
+    means.asr_sd = 0.3
+    assert verdicts.rule_claim("base", means, PUBLISHED)[-1] == "**not confirmed**"
+    assert verdicts.rule_claim("base", means_of(none=0.99), PUBLISHED) is None
+
+
+def test_the_verdict_on_weights_asks_for_a_fall(verdicts):
+    said = pd.DataFrame(
+        [{"rules": "base", "sl_weight": w, "asr": a, "ba_clean_zero": 0.7} for w, a in ((0.1, 0.9), (2, 0.1))]
+    )
+    ours = pd.DataFrame([
+        {"rules": "base", "reduction": "mean_log", "sl_weight": w, "asr": a, "ba_clean": b}
+        for w, a, b in ((2.0, 0.2, 0.709), (0.1, 0.8, 0.71))
+    ])  # fmt: skip
+    asr, ba = (verdicts.weight_claim(name, "base", ours, said) for name in ("asr", "ba"))
+    assert asr[-1] == "**confirmed**" and asr[3] == "80.0 → 20.0 (weight 0.1 → 2)" and asr[2] == ""
+    assert "refuted: no fall" in ba[-1]

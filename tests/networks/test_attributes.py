@@ -217,6 +217,7 @@ def test_training_from_bytes_is_training_from_numbers(faces, trigger):
     pixels = np.concatenate([np.asarray(problem.X_clean), np.asarray(problem.X_backdoor)])
     numbers = replace(data, X=torch.from_numpy(pixels))
     assert data_digest(data) == data_digest(numbers), "checkpoints fit both"
+    assert data.X.to("cpu") is data.X and data.X.to("meta").shape == numbers.X.shape, "numbers elsewhere, all at once"
     settings = {"beta": 0.6, "epochs": 2, "batch_size": 16, "lr": 3e-3, "optimizer": "adam", "progress": False}
     modules = [
         train(recipe.network(40), d, loss=recipe.loss(faces.names), seed=1, record="none", **settings).module
