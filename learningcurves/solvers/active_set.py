@@ -72,12 +72,19 @@ def start_state(kernel, y, upper, free_intercept, start) -> DualState:
 
 def find_sets(state: DualState, upper) -> Status:
     """Find the sets, and leave v, g, b of the solution in `state`: from its own, or by `restart`."""
-    return Status.OK if block_exchange(state, upper) else restart(state, upper)
+    kept = state.snapshot()
+    if block_exchange(state, upper):
+        return Status.OK
+    state.restore(kept)
+    return restart(state, upper)
 
 
 def restart(state: DualState, upper) -> Status:
-    """Find the sets from libsvm's guess, which costs less than many single steps; where it fails, by single steps."""
-    sets, v = cold_start(state.kernel, state.y, upper)
+    """Find the sets from libsvm's guess, which costs less than many single steps; where it fails, by single steps.
+
+    The scores of `state` say which samples are near the margin, if it is at a neighbouring solution.
+    """
+    sets, v = cold_start(state.kernel, state.y, upper, margin=state.margin() if state.v.any() else None)
     if not np.array_equal(sets, state.cold_sets):
         state.sets, state.cold_sets = sets.copy(), sets
         state.refresh()

@@ -7,12 +7,16 @@ import numpy as np
 from learningcurves.solvers.dual import LOWER, MARGIN, UPPER
 
 SUBSAMPLE = 4_000  # samples that stand for all where libsvm cannot see the kernel
+FEW = 300  # samples whose solution shows which of the others are near the margin
+NEAR = 1.2  # margin from which a sample is taken to weigh nothing
+SHARE = 0.7  # of the samples near the margin, beyond which all are given to libsvm
 
 
-def cold_start(kernel, y, upper, *, tol=1e-3):
+def cold_start(kernel, y, upper, *, margin=None, tol=1e-3):
     """Guess the set of every sample (0: L, 1: S, 2: U) and its v; exactness is the active set's business.
 
-    Samples of bound 0 are left out of libsvm's problem, whose support indices count the samples it was given.
+    Samples of bound 0 are left out of libsvm's problem, whose support indices count the samples it was given; and
+    those far on the right side of the `margin` (N,) of a neighbour, if one is known, whose kernel would only be copied.
     """
     sets = np.zeros(len(y), dtype=np.int8)
     live = np.flatnonzero(upper > 0)
@@ -20,6 +24,12 @@ def cold_start(kernel, y, upper, *, tol=1e-3):
         return sets, np.zeros(len(y))
     if kernel.matrix is None and kernel.libsvm is None and not kernel.is_linear and len(live) > SUBSAMPLE:
         return _from_subsample(kernel, y, upper, live, tol)
+    if margin is None and len(live) > 3 * FEW and kernel.matrix is not None:
+        margin = _judged(kernel, y, upper, live, FEW, 1e-2)[1]
+    if margin is not None:
+        near = live[margin[live] < NEAR]
+        if len(near) < SHARE * len(live) and len(np.unique(y[near])) == 2:
+            live = near
     alpha = _libsvm(kernel, y, upper, live, tol)
     room = 1e-9 * upper[live]
     sets[live] = np.where(alpha <= room, LOWER, np.where(alpha >= upper[live] - room, UPPER, MARGIN))
@@ -57,21 +67,28 @@ def _square(kernel, some):
     if whole:
         return kernel.matrix
     if kernel.matrix is not None and some[-1] == len(some) - 1:
-        return kernel.matrix[: len(some), : len(some)]
+        return np.ascontiguousarray(kernel.matrix[: len(some), : len(some)])
     return kernel.block(some, some)
 
 
 def _from_subsample(kernel, y, upper, live, tol):
-    """Solve for a regular subsample with bounds scaled up, then judge all samples by its scores."""
-    step = -(-len(live) // SUBSAMPLE)
+    sets, _, v = _judged(kernel, y, upper, live, SUBSAMPLE, tol)
+    return sets, np.where(sets == UPPER, y * upper, np.clip(v, -upper, upper))
+
+
+def _judged(kernel, y, upper, live, count, tol):
+    """Solve for a regular subsample with bounds scaled up, then judge all samples by its scores: sets, margins, v."""
+    step = -(-len(live) // count)
     parts = [group[::step] for group in (live[y[live] > 0], live[y[live] < 0])]
     some = np.sort(np.concatenate(parts))
-    alpha = _libsvm(kernel, y, upper * (len(live) / len(some)), some, tol)
+    more = upper * (len(live) / len(some))
+    alpha = _libsvm(kernel, y, more, some, tol)
     v = np.zeros(len(y))
     v[some] = y[some] * alpha
     g = kernel.dot(v)
-    inner = some[(alpha > 0) & (alpha < upper[some] * (len(live) / len(some)) * (1 - 1e-9))]
+    inner = some[(alpha > 0) & (alpha < more[some] * (1 - 1e-9))]
     b = float(np.median(y[inner] - g[inner])) if len(inner) else 0.0
-    sets = np.where((y * (g + b) < 1.0) & (upper > 0), UPPER, LOWER).astype(np.int8)
+    margin = y * (g + b)
+    sets = np.where((margin < 1.0) & (upper > 0), UPPER, LOWER).astype(np.int8)
     sets[inner] = MARGIN
-    return sets, np.where(sets == UPPER, y * upper, np.clip(v, -upper, upper))
+    return sets, margin, v

@@ -31,6 +31,10 @@ class DualState:
         self.solved: Any = None  # the sets that v and b were last solved for, where nothing has moved since
         self.n_steps = 0
 
+    def margin(self):
+        """Margins y f."""
+        return self.y * (self.g + self.b)
+
     def place(self, upper):
         """Put every sample outside S at its bound."""
         target = np.where(self.sets == UPPER, self.y * upper, 0.0)

@@ -38,7 +38,9 @@ class Features:
 
     def weights(self, v):
         """w of dual weights v (B, N) in the columns of X, shape (B, d); and the score that the centre has, (B,)."""
-        w = np.asarray(self.Z.T @ v.T).T
+        used = np.flatnonzero(np.any(v != 0, axis=0))
+        few = 2 * len(used) < v.shape[1]
+        w = np.asarray(self.Z[used].T @ v[:, used].T if few else self.Z.T @ v.T).T
         shift = np.zeros(len(v)) if self.centre is None else w @ self.centre
         if self.used is not None:
             w, narrow = np.zeros((len(v), self.n_columns)), w

@@ -150,7 +150,8 @@ class MarginInverse:
             u = u + self.matrix @ (k - square @ u)
             # k'u with u wrong by e is wrong by e'k; this form is wrong by e'K e only
             distance = scale - 2.0 * float(k @ u) + float(u @ (square @ u))
-        size = np.sqrt(scale) + float(np.abs(u) @ np.sqrt(self.rows.kernel.diagonal[self.rows.index] + self.shift))
+        norms = np.sqrt(np.maximum(self.rows.kernel.diagonal[self.rows.index] + self.shift, 0.0))  # K may be indefinite
+        size = np.sqrt(max(scale, 0.0)) + float(np.abs(u) @ norms)
         return u, distance, max(DEPENDENT * scale, 8 * EPS * size * size)
 
     def add(self, sample: int, u, distance) -> None:

@@ -45,8 +45,12 @@ class KernelSpec:
             return (self.gamma * inner + self.coef0) ** self.degree
         if self.name == "sigmoid":
             return np.tanh(self.gamma * inner + self.coef0)
-        distance = _squares(A)[:, None] + _squares(B)[None, :] - 2.0 * inner
-        return np.exp(-self.gamma * np.maximum(distance, 0.0))
+        inner *= 2.0  # from here on in place: a matrix of test and training samples is large
+        inner -= _squares(A)[:, None]
+        inner -= _squares(B)
+        np.minimum(inner, 0.0, out=inner)
+        inner *= self.gamma
+        return np.exp(inner, out=inner)
 
     def diagonal(self, A):
         """Return k(x, x) for every row of A."""

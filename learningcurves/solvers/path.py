@@ -16,7 +16,7 @@ from learningcurves.solvers.smooth import SmoothSystem
 from learningcurves.solvers.smooth_path import smooth_path
 
 
-@deferred("d_coef", "d_intercept", "derivative_status", "derivative_residual")
+@deferred("d_coef", "d_dual", "d_intercept", "derivative_status", "derivative_residual", "breakpoint")
 @dataclass(frozen=True, eq=False)
 class WeightPath(Resolving):
     """w*(beta), its derivative in beta, and the evidence, at every requested beta.
@@ -58,7 +58,7 @@ class WeightPath(Resolving):
     status: tuple[Status, ...]
     derivative_status: Any
     derivative_residual: Any
-    breakpoint: np.ndarray
+    breakpoint: Any
     system: Any = None
     fit: Any = None
 
@@ -129,8 +129,7 @@ def solve(objective: Objective, samples: Samples, beta, *, start=None, shared=No
     shared = share(objective, samples) if shared is None else shared
     system = shared.system.with_reg(objective.reg)
     if objective.loss.name == "squared" and shared.family is not None:
-        fit, derivative, relative, _ = ridge_path(shared.family, system, beta)
-        return _smooth_weight_path(system, fit, lambda: (derivative, relative))
+        return _smooth_weight_path(system, *ridge_path(shared.family, system, beta))
     near = None if start is None else system.pack(start.coef, start.intercept)
     fit = smooth_path(system, beta, near)
     return _smooth_weight_path(system, fit, lambda: _derivative(system, fit))
@@ -207,14 +206,15 @@ def centre_gauge(system, theta):
 
 def restrict(path: WeightPath, index) -> WeightPath:
     """Return the columns `index` (a list of positions) of a path; solver state is dropped."""
-    some: dict[str, Any] = {name: getattr(path, name)[index] for name in ("beta", "intercept", "breakpoint")}
-    for name in ("coef", "dual_coef", "d_dual"):
+    some: dict[str, Any] = {name: getattr(path, name)[index] for name in ("beta", "intercept")}
+    for name in ("coef", "dual_coef"):
         array = getattr(path, name)
         some[name] = None if array is None else array[index]
-    for name in ("certificates", "status", "solutions", "directions"):
-        if hasattr(path, name):  # the last two: hinge only
+    for name in ("certificates", "status", "solutions"):
+        if hasattr(path, name):  # the last: hinge only
             some[name] = tuple(getattr(path, name)[i] for i in index)
-    for name in ("d_coef", "d_intercept", "derivative_residual"):
+    for name in ("d_coef", "d_dual", "d_intercept", "derivative_residual", "breakpoint"):
         some[name] = path.later(name, lambda array: None if array is None else array[index])
-    some["derivative_status"] = path.later("derivative_status", lambda words: tuple(words[i] for i in index))
+    for name in {"derivative_status", "directions"} & set(path.__dict__):  # the last: hinge only
+        some[name] = path.later(name, lambda words: tuple(words[i] for i in index))
     return path.with_fields(**some, fit=None)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg as sla
 
 from learningcurves.errors import Status
-from learningcurves.solvers.certificate import gradient_scale, relative_gradient
+from learningcurves.solvers.certificate import gradient_scale_at, relative_gradient
 from learningcurves.solvers.newton import ACCEPTED, SmoothFit
 from learningcurves.solvers.smooth import SmoothSystem
 
@@ -121,10 +121,13 @@ class RidgeSolution:
 
 
 def ridge_path(family: RidgeFamily, system: SmoothSystem, beta):
-    """Minimisers and path derivatives at every beta: (SmoothFit, derivative (P, B, 1), residual, closed form)."""
+    """Minimisers at every beta, and a function of no arguments for the path derivatives: (SmoothFit, function).
+
+    The function returns the derivative (P, B, 1) and its relative residual (B,).
+    """
     closed = family.at(system.objective.reg)
     weights = system.samples.at(beta)
-    theta, scale = closed.theta(beta), gradient_scale(system, weights)
+    theta, scale = closed.theta(beta), gradient_scale_at(system, beta)
     best: Any = None
     for _ in range(4):  # refinement: the closed form solves for the true gradient until rounding stops it
         scores = system.scores(theta)
@@ -139,11 +142,14 @@ def ridge_path(family: RidgeFamily, system: SmoothSystem, beta):
     theta, scores, gradient, residual = best
     status = [Status.OK if r <= ACCEPTED else Status.MAX_STEPS for r in residual]
     fit = SmoothFit(beta, theta, scores, gradient, weights, residual, status, lambda v: closed.solve_system(v, beta))
-    rhs = -system.backdoor_gradient(scores)
-    derivative = closed.solve_system(rhs, beta)
-    error = rhs - system.product(scores, weights, derivative)
-    derivative = derivative + closed.solve_system(error, beta)
-    error = rhs - system.product(scores, weights, derivative)
+    return fit, lambda: _derivative(closed, system, fit)
+
+
+def _derivative(closed, system, fit):
+    rhs = -system.backdoor_gradient(fit.scores)
+    derivative = closed.solve_system(rhs, fit.beta)
+    error = rhs - system.product(fit.scores, fit.weights, derivative)
+    derivative = derivative + closed.solve_system(error, fit.beta)
+    error = rhs - system.product(fit.scores, fit.weights, derivative)
     size = np.sqrt(np.einsum("pbk,pbk->b", rhs, rhs))
-    relative = np.sqrt(np.einsum("pbk,pbk->b", error, error)) / np.where(size > 0, size, 1.0)
-    return fit, derivative, relative, closed
+    return derivative, np.sqrt(np.einsum("pbk,pbk->b", error, error)) / np.where(size > 0, size, 1.0)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from learningcurves.errors import Status
+from learningcurves.solvers.deferred import Once, deferred
 from learningcurves.solvers.dual import LOWER, MARGIN, UPPER, DualSolution, kkt_violation
 from learningcurves.solvers.dual_curve import solve_along
 from learningcurves.solvers.kernel_matrix import Features, training_kernel
@@ -36,13 +37,14 @@ class SharedKernel:
         return b if self.features is None else b + float(self.features.weights(v[None])[1][0])
 
 
+@deferred("directions")
 @dataclass(frozen=True, eq=False)
 class HingePath(WeightPath):
     """A `WeightPath` with the dual solutions behind it, one for every beta."""
 
     shared: Any = None
     solutions: tuple[DualSolution, ...] = ()
-    directions: tuple[Direction, ...] = ()
+    directions: Any = ()  # a Direction for every beta
 
     @property
     def kernel(self) -> KernelRows:
@@ -140,13 +142,50 @@ def svm_weight_path(objective, samples, beta, *, start=None, shared=None, given=
     if given is None:
         near = start.solutions[0] if isinstance(start, HingePath) and start.solutions else None
         solutions = solve_along(kernel, y, base, rate, beta, free_intercept=free, start=near)
-        moves = directions(kernel, y, solutions, rate, beta, free_intercept=free)
     else:
         solutions = [_as_given(shared, y, base + value * rate, given, free) for value in beta]
-        moves = [fixed_direction(kernel, y, s, rate, free_intercept=free) for s in solutions]
-    certificates = [certify(objective, shared, y, solution) for solution in solutions]
-    solutions = [replace(solution, factor=None) for solution in solutions]  # factors are not kept with the path
-    return _assemble(objective, samples, beta, shared, solutions, moves, certificates)
+    certificates = tuple(certify(objective, shared, y, solution) for solution in solutions)
+    solutions = tuple(replace(solution, factor=None) for solution in solutions)  # factors are not kept with the path
+
+    def move():
+        if given is None:
+            return directions(kernel, y, solutions, rate, beta, free_intercept=free)
+        return [fixed_direction(kernel, y, s, rate, free_intercept=free) for s in solutions]
+
+    later = Once(lambda: _derivatives(objective, shared, solutions, move()))
+    v = np.array([s.v for s in solutions])
+    coef, _, b = exact_weights(objective, shared, v, np.array([s.b for s in solutions]))
+    return HingePath(
+        objective=objective,
+        samples=samples,
+        beta=beta,
+        coef=None if coef is None else coef[:, :, None],
+        dual_coef=v,
+        intercept=b[:, None],
+        **{name: later.part(i) for i, name in enumerate(DERIVATIVES)},
+        certificates=certificates,
+        status=tuple(s.status for s in solutions),
+        shared=shared,
+        solutions=solutions,
+    )
+
+
+DERIVATIVES = (
+    "directions", "d_dual", "d_coef", "d_intercept", "derivative_status", "derivative_residual", "breakpoint",
+)  # fmt: skip
+
+
+def _derivatives(objective, shared, solutions, moves):
+    """Fields of a `HingePath` that few look at, in the order of `DERIVATIVES`."""
+    dv = np.array([d.dv for d in moves])
+    d_coef, _, db = exact_weights(objective, shared, dv, np.array([d.db for d in moves]))
+    if d_coef is not None:
+        d_coef = d_coef[:, :, None]
+        if objective.intercept == 0:  # no margin vectors and balanced pushes: b stays where it is
+            db = np.where([np.any(s.free) or s.intercept_is_unique for s in solutions] | np.isnan(db), db, 0.0)
+    status = tuple(s.status if not s.status.ok else d.status for s, d in zip(solutions, moves, strict=True))
+    residual, ends = np.array([d.residual for d in moves]), np.array([d.breakpoint for d in moves])
+    return tuple(moves), dv, d_coef, db[:, None], status, residual, ends
 
 
 def certify(objective, shared, y, solution):
@@ -181,36 +220,6 @@ def exact_weights(objective, shared, v, b):
         return None, v, b
     coef, shift = shared.features.weights(v)
     return coef, v, b - shift
-
-
-def _assemble(objective, samples, beta, shared, solutions, moves, certificates) -> HingePath:
-    v, dv = np.array([s.v for s in solutions]), np.array([d.dv for d in moves])
-    coef, _, b = exact_weights(objective, shared, v, np.array([s.b for s in solutions]))
-    d_coef, _, db = exact_weights(objective, shared, dv, np.array([d.db for d in moves]))
-    if coef is not None:
-        coef, d_coef = coef[:, :, None], d_coef[:, :, None]
-        if objective.intercept == 0:  # no margin vectors and balanced pushes: b stays where it is
-            db = np.where([np.any(s.free) or s.intercept_is_unique for s in solutions] | np.isnan(db), db, 0.0)
-    status = tuple(s.status for s in solutions)
-    return HingePath(
-        objective=objective,
-        samples=samples,
-        beta=beta,
-        coef=coef,
-        dual_coef=v,
-        intercept=b[:, None],
-        d_coef=d_coef,
-        d_dual=dv,
-        d_intercept=db[:, None],
-        certificates=tuple(certificates),
-        status=status,
-        derivative_status=tuple(s if not s.ok else d.status for s, d in zip(status, moves, strict=True)),
-        derivative_residual=np.array([d.residual for d in moves]),
-        breakpoint=np.array([d.breakpoint for d in moves]),
-        shared=shared,
-        solutions=tuple(solutions),
-        directions=tuple(moves),
-    )
 
 
 def _as_given(shared, y, upper, given, free) -> DualSolution:

@@ -1,6 +1,6 @@
 r"""The one-sided derivative of a support vector machine in beta, and how far it is exact."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from learningcurves.solvers.dual import DualSolution
 from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.margin_factor import solution_factor
 from learningcurves.solvers.svm_events import TIE, Tracer, margin_lengths, tie_length, weight_lengths
+
+KEPT_BYTES = 2**26  # factors that the derivatives of one curve need take this much together
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +91,11 @@ def direction(kernel: KernelRows, y, solution: DualSolution, rate, *, free_inter
 def directions(kernel: KernelRows, y, solutions, rate, beta, *, free_intercept) -> list[Direction]:
     """Right derivatives at several beta; the same as `direction` at each, at the cost of two matrix products.
 
-    Solutions that keep the factor of their margin set use it again. Those with a tie on the margin, or without margin
-    samples, go through `direction` one by one.
+    Solutions with a tie on the margin, without margin samples, or with so many that the factors of all would not fit
+    `KEPT_BYTES`, go through `direction` one by one.
     """
     y, rate = np.asarray(y, dtype=float), np.asarray(rate, dtype=float)
+    solutions = _with_factors(kernel, solutions, free_intercept)
     found: list[Any] = [None] * len(solutions)
     speeds = np.array([np.where(s.at_upper, rate * y, 0.0) for s in solutions])
     pushes = kernel.dot(np.ascontiguousarray(speeds.T)).T
@@ -109,6 +112,17 @@ def directions(kernel: KernelRows, y, solutions, rate, beta, *, free_intercept) 
     for k, s in enumerate(solutions):
         if found[k] is None:
             found[k] = direction(kernel, y, s, rate, free_intercept=free_intercept, at=float(beta[k]))
+    return found
+
+
+def _with_factors(kernel, solutions, free_intercept):
+    found, room = [], KEPT_BYTES
+    for s in solutions:
+        room -= 8 * np.count_nonzero(s.free) ** 2
+        if s.factor is None and s.status.ok and room >= 0:
+            index, factor = solution_factor(kernel, s, free_intercept)
+            s = replace(s, factor=(index, factor)) if len(index) == np.count_nonzero(s.free) else s
+        found.append(s)
     return found
 
 
