@@ -89,7 +89,9 @@ def finding(grown):
             f"{name}: the weights grow {group.growth.min():.2f} to {group.growth.max():.2f} times "
             f"({(group.growth > 1).sum()} of {len(group)} settings grow)"
         )
-    return f"Where every run learns the backdoor, {'; '.join(words)}." if words else "No setting learns it in every run."
+    return (
+        f"Where every run learns the backdoor, {'; '.join(words)}." if words else "No setting learns it in every run."
+    )
 
 
 # %% Run, tables, finding

@@ -186,17 +186,27 @@ def _predictors(kind, runs):
         f"{of_pair(p)} {t}: {len(g)} runs, {g.seed.nunique()} seeds"
         for (p, t), g in runs.groupby(["pair", "trigger"], sort=False)
     )
+    without = runs[runs.slope.isna()]
+    names = ", ".join(LEARNERS[n] for n in without.learner.unique())
+    lost = f" {len(without)} have no slope ({names}, without a margin support vector)." if len(without) else ""
     return section(
-        f"{kind}, runs in the table (learner × C × seed): {sizes}.",
+        f"{kind}, runs in the table (learner × C × seed): {sizes}.{lost}",
         f"{kind}: rank correlation with BK and 95 % interval over seeds, one number a pair "
         f"({', '.join(map(of_pair, pairs))}); — where BK varies too little to be predicted. Area and β½ need the whole "
-        "curve and are known for the smaller patch only.",
+        f"curve{_curves_known(runs)}; the breakpoint is of SVMs.",
         markdown(["measure", *questions], rows),
         f"**Strongest, mean over pairs** — {best}.",
         f"**Where each fails** (the interval holds 0 or lies on the wrong side) — {_failures(bk, questions)}.",
         picture(f"slope_scatter_{kind}", f"{kind}, first pair: slope against BK and clean accuracy, every run a point"),
         picture(f"predictors_{kind}", f"{kind}: which measure predicts BK"),
     )
+
+
+def _curves_known(runs):
+    patches = runs[runs.trigger.str.startswith("patch")]
+    known = patches[patches.area.notna()].trigger.unique()
+    some = "" if len(known) == patches.trigger.nunique() else f" and are known for {', '.join(known)} only"
+    return some or ", known for every patch, so that all measures rank the same runs"
 
 
 def _failures(bk, questions):
