@@ -27,7 +27,7 @@ REPAIRS = {  # arguments of repair_soda
 DEFENCES = (
     "none", "finetune", "fineprune", "ANP", "Neural Cleanse", "last layer anew", "smoothing", *REPAIRS, "never attacked",
 )  # fmt: skip
-RELEARN = (0, 5, 10, 20, 50)
+RELEARN = (0, 5, 20, 50)
 N_CLEAN, N_TEST = 500, 2000  # the defender's clean samples; test images of a re-training
 ANP_STEPS, CLEANSE_STEPS = 500, 200  # published: 2,000 for ANP
 LEVEL = 0.5  # ASR from which a backdoor counts as back

@@ -23,8 +23,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data",
         default=DATA,
-        help=f"digits:7-1, mnist:7-1, cifar10:airplane-frog, synthetic:3 or npz:PATH, a file with the arrays of a "
-        f"BackdoorProblem or Dataset (default: {DATA})",
+        help="digits:7-1, mnist:7-1, mnist_m:7-1, cifar10:airplane-frog, gtsrb:stop-yield, synthetic:3 or npz:PATH, a file "
+        f"with the arrays of a BackdoorProblem or Dataset (default: {DATA})",
     )
     group.add_argument("--root", help="data folder, for image sets on disk (default: $LEARNINGCURVES_DATA)")
     group.add_argument("--n-train", type=int, help="number of training samples")
