@@ -51,7 +51,7 @@ def measure(cell):
     made = attack.perturb(clean, source.X_train[rows].reshape(-1, *source.image_shape), source.y_train[rows])
     module = attacks.trained(data, seed, problem, f"clean-label_eps={eps:.4f}")
     X, noisy, strongest = perturbed_test(data, seed, eps)
-    trigger = attacks.trigger_of("clean-label PGD")
+    trigger = attacks.trigger_of("clean-label PGD", data)
     shown = {"noise_only": noisy, "pgd_only": strongest, "trigger_and_noise": trigger.apply(noisy)}
     row = {**attacks.rates(module, problem), "count": count, "fooled": float(made.fooled.mean())}
     for name, samples in shown.items():

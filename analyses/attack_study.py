@@ -36,8 +36,8 @@ SIZES = {
         "counts": (5, 10, 20, 40, 80, 160, 320, 800, 2000),
     },
     "cifar10": {  # the five classes that the shared files hold completely
-        "n": 10_000, "n_test": 2_000, "width": 8, "epochs": 12, "batch": 64, "seeds": (1, 2),
-        "classes": ("airplane", "bird", "dog", "frog", "truck"), "counts": (20, 80, 400),
+        "n": 5_000, "n_test": 2_000, "width": 8, "epochs": 25, "batch": 64, "seeds": (1, 2),
+        "classes": ("airplane", "bird", "dog", "frog", "truck"), "counts": (20, 80, 200),
     },
     "cifar10-ten": {  # all ten classes, the first thousand of each
         "n": 10_000, "n_test": 3_000, "width": 64, "epochs": 50, "batch": 128, "shift": 4, "seeds": (1, 2, 3),
@@ -61,7 +61,14 @@ def images(data, seed):
     return lc.load_mnist(**draw) if data.startswith("mnist") else lc.load_cifar10(size["classes"], **draw)
 
 
-def trigger_of(attack):
+def trigger_of(attack, data=""):
+    """Return an attack's trigger.
+
+    On the small CIFAR-10 set a patch of 8 x 8 stands for those of 3 x 3, which these networks did not learn in the epochs
+    that there are: they learned the poisoned images by heart instead (ASR 0.15 with all poisons fitted).
+    """
+    if data == "cifar10" and attack in ("badnets", "clean-label PGD"):
+        return lc.RandomPatch(size=8, seed=1)
     return {
         "badnets": badnets_patch(),
         "blend": Blend(alpha=0.2),
@@ -75,8 +82,8 @@ def problem_of(data, attack, count, seed, perturb=None):
     """Return an attack on the first class with so many poisons; the sets of one seed nest."""
     source = images(data, seed)
     if attack.startswith("clean-label"):
-        return lc.poison_clean_label(source, trigger_of(attack), TARGET, count=count, seed=seed, perturb=perturb)
-    return lc.poison(source, trigger_of(attack), count=count, seed=seed, labels=TARGET)
+        return lc.poison_clean_label(source, trigger_of(attack, data), TARGET, count=count, seed=seed, perturb=perturb)
+    return lc.poison(source, trigger_of(attack, data), count=count, seed=seed, labels=TARGET)
 
 
 def counts_of(data, attack, seed=1):
