@@ -156,8 +156,10 @@ class _Ladder:
 
 def _digits(system, residual, before, target, change):
     """Relative residual of the inner solve: no more digits than a Newton step can deliver or the aim needs, (B,)."""
-    if change is None:  # one column comes from afar, a batch from between its neighbours
-        expected = np.maximum(residual, 1e-2) if len(residual) == 1 else residual
+    if change is None and len(residual) > 1:  # a batch is near: two steps that share the digits
+        expected = np.maximum(10.0 * residual, np.sqrt(target / np.maximum(residual, 1e-300)))
+    elif change is None:  # one column comes from afar
+        expected = np.maximum(residual, 1e-2)
     else:  # steps shrink as the gradient does, and a step of size s leaves s / 2 of the gradient
         with np.errstate(invalid="ignore", divide="ignore"):
             expected = 0.15 * change * np.where(before > 0, np.minimum(1.0, residual / before), 0.0)
@@ -199,8 +201,7 @@ def _advance(system, theta, scores, weights, gradient, step):
         return new_theta, new_scores, change
     search = line_minimum if system.loss.convex else _backtrack
     length = np.where(safe, 1.0, search(system, theta, scores, weights, gradient, step, moved))
-    new_theta = theta + length[:, None] * step
-    return new_theta, system.scores(new_theta), length * change
+    return theta + length[:, None] * step, scores + length[:, None] * moved, length * change
 
 
 def _needs_no_search(system, scores, new_scores, change):

@@ -1,5 +1,7 @@
 """The minimum over the span of a few known solutions: the best prediction that they allow (docs/theory.md)."""
 
+from functools import cached_property
+
 import numpy as np
 import scipy.linalg as sla
 from scipy.special import softmax
@@ -8,6 +10,7 @@ from learningcurves.solvers.smooth import SmoothSystem
 
 CLOSE = 1e-3  # change of the scores after which a quadratic iteration has more digits than the span
 MAX_STEPS = 12
+PAIRS = 2**22  # products of two basis vectors' scores kept, numbers
 
 
 class Span:
@@ -25,6 +28,13 @@ class Span:
         self.vectors = np.ascontiguousarray(basis.reshape(P, K, -1).transpose(0, 2, 1))
         self.scores = system.scores(self.vectors)  # (N, r, K)
         self.regular = basis.T @ (np.repeat(system.penalty[:, 0, 0], K)[:, None] * basis)
+
+    @cached_property
+    def pairs(self):
+        """Products of the scores of two basis vectors, (r (r + 1) / 2, N): one matrix product forms all Hessians."""
+        S = np.ascontiguousarray(self.scores[..., 0].T)
+        first, second = np.triu_indices(len(S))
+        return S[first] * S[second]
 
     def expand(self, coefficients):
         """Parameters (P, B, K) of coefficients (r, B)."""
@@ -51,6 +61,10 @@ class Span:
         if self.shape[1] == 1:
             S = self.scores[..., 0]
             second = weights * system.loss.second(scores, system.y)[..., 0]
+            if n_columns > 1 and len(S) * S.shape[1] ** 2 <= 2 * PAIRS:
+                upper = np.triu_indices(S.shape[1])
+                found[:, upper[0], upper[1]] = found[:, upper[1], upper[0]] = (self.pairs @ second).T
+                return found + self.regular
             for b in range(n_columns):
                 found[b] = S.T @ (S * second[:, b : b + 1])
         elif system.loss.name == "softmax":
