@@ -74,6 +74,20 @@ def check_seed(seed, name="seed"):
     return check_integer(seed, name, low=0, hint="Every random choice derives from it; pass a non-negative integer.")
 
 
+def check_flag(value, name):
+    """Return `value` as bool if it is True or False; a text would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInput(f"`{name}={value!r}` is not True or False.")
+    return bool(value)
+
+
+def check_jobs(n_jobs, name="n_jobs"):
+    """Return the number of workers, with joblib's meaning of negative numbers."""
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral) or n_jobs == 0:
+        raise InvalidInput(f"`{name}={n_jobs!r}` is not a number of workers. Give 1, 2, ..., or -1 for all cores.")
+    return int(n_jobs)
+
+
 def check_choice(value, name, choices: Iterable[str]):
     """Return `value` if it is one of the named choices."""
     choices = tuple(choices)
@@ -112,15 +126,25 @@ def check_samples(X, name, *, n_features=None, allow_empty=False, allow_sparse=T
     return X
 
 
-def _as_float(X, name):
+def as_array(X, name):
+    """Return a dense array of any type; ragged lists and masked entries are refused."""
+    if np.ma.is_masked(X):
+        raise InvalidInput(f"`{name}` has masked entries. Leave those samples out, or fill them: `{name}.filled(...)`.")
     try:
-        X = np.asarray(X)
+        return np.asarray(X)
     except ValueError as error:
         raise InvalidInput(
             f"`{name}` is not a rectangular array ({error}). Give every sample the same shape."
         ) from None
+
+
+def _as_float(X, name):
+    X = as_array(X, name)
     if X.dtype.kind not in "fiub":
-        raise InvalidInput(f"`{name}` has dtype {X.dtype}; expected real numbers. Encode categories as numbers first.")
+        raise InvalidInput(
+            f"`{name}` has dtype {X.dtype}; expected real numbers. Encode categories as numbers first, and convert columns "
+            f"of numbers with `{name}.astype(float)`."
+        )
     check_float64(X, name)
     return np.ascontiguousarray(X, dtype=np.float64)
 
@@ -136,7 +160,11 @@ def check_labels(y, name, n_samples, *, known=None):
     """Return labels as a 1-D array of length `n_samples`, all among `known` if that is given."""
     y = np.asarray(y)
     if y.ndim != 1:
-        way_out = f" Undo a one-hot coding with `{name}.argmax(axis=1)`." if y.ndim == 2 and y.shape[1] > 1 else ""
+        way_out = ""
+        if y.ndim == 2:
+            way_out = (
+                f" Undo a one-hot coding with `{name}.argmax(axis=1)`." if y.shape[1] > 1 else f" Pass `{name}[:, 0]`."
+            )
         raise InvalidInput(f"`{name}` has shape {y.shape}; expected one label a sample, shape ({n_samples},).{way_out}")
     if len(y) != n_samples:
         raise InvalidInput(f"`{name}` holds {len(y)} labels for {n_samples} samples. Give one label a sample.")

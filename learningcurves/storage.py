@@ -13,11 +13,15 @@ from learningcurves.errors import InvalidInput
 def write_atomic(path, content: bytes) -> Path:
     """Write `content` to `path` through a temporary file in the same folder, then replace.
 
-    A reader sees the old file or the new one, never a part; a crash or a full disk leaves the old one.
+    A reader sees the old file or the new one, never a part; a crash or a full disk leaves the old one. An OSError names
+    `path`, and not the temporary file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -29,6 +33,18 @@ def write_atomic(path, content: bytes) -> Path:
         Path(name).unlink(missing_ok=True)
         raise
     return path
+
+
+def check_writable(folder, name: str) -> Path:
+    """Return a folder, made where it is missing, in which files can be written; before any work. `name` is the argument."""
+    folder = Path(folder).expanduser()
+    try:
+        write_atomic(folder / ".writable", b"").unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidInput(
+            f"`{name}` cannot be written to: {folder} ({error.strerror or error}). Name another folder."
+        ) from None
+    return folder
 
 
 def save_json(path, facts) -> Path:

@@ -18,11 +18,13 @@ from learningcurves import memory
 from learningcurves.data.arrays import load_dataset, load_npz
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.poisoning.triggers import make_trigger
+from learningcurves.storage import check_writable
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.random((20, 4)), np.arange(20) % 2
 DATA = lc.load_digits_pair(7, 1)
 PROBLEM = lc.poison(DATA, lc.RandomPatch(size=2), fraction=0.1)
+LINE = lc.learning_curve(lc.Logistic(), PROBLEM, beta=[0.0, 1.0])
 FITTED = LogisticRegression().fit(PROBLEM.X_clean, PROBLEM.y_clean)
 
 
@@ -74,6 +76,11 @@ def savez(folder, **arrays):
     return folder / "mine.npz"
 
 
+def _written(path, content):
+    path.write_bytes(content)
+    return path
+
+
 ARRAYS = {"X_train": X, "y_train": Y, "X_test": X, "y_test": Y}
 
 # name: (call, taking an empty folder, error, words of the message)
@@ -103,6 +110,31 @@ CASES = {
         lambda _: problem(X_clean=X[:, 0]),
         InvalidInput,
         ["`X_clean`", "(20,)", "(n_samples, n_features)"],
+    ),
+    "masked entries": (
+        lambda _: problem(X_clean=np.ma.masked_greater(X, 0.9)),
+        InvalidInput,
+        ["`X_clean`", "masked", "filled"],
+    ),
+    "numbers as objects": (
+        lambda _: problem(X_clean=X.astype(object)),
+        InvalidInput,
+        ["`X_clean`", "object", "astype(float)"],
+    ),
+    "labels in a column": (
+        lambda _: problem(y_clean=Y[:, None]),
+        InvalidInput,
+        ["`y_clean`", "(20, 1)", "`y_clean[:, 0]`"],
+    ),
+    "images with their channels last": (
+        lambda _: dataset(X_train=np.zeros((20, 8, 8, 3))),
+        InvalidInput,
+        ["`X_train`", "(n, height, width, channels)", "transpose(0, 3, 1, 2)", "image_shape"],
+    ),
+    "an image shape that is a number": (
+        lambda _: dataset(image_shape=4),
+        InvalidInput,
+        ["`image_shape=4`", "(channels, height, width)"],
     ),
     "samples of five dimensions": (
         lambda _: problem(X_clean=np.zeros((20, 1, 1, 2, 2))),
@@ -437,6 +469,53 @@ CASES = {
     ),
     # files and names
     "data by a wrong name": (lambda _: load_dataset("digit:7-1"), InvalidInput, ["`data='digit:7-1'`", "'digits:7-1'"]),
+    "the class of a trigger": (
+        lambda _: lc.poison(DATA, lc.RandomPatch, 0.1),
+        NotSupported,
+        ["`trigger`", "the class RandomPatch", "RandomPatch()"],
+    ),
+    "a target of a clean-label attack that is no class": (
+        lambda _: lc.poison_clean_label(DATA, lc.Checkerboard(), 7, count=2),
+        InvalidInput,
+        ["`target`", "7", "known: 0, 1"],
+    ),
+    "a source of a semantic attack that is no class": (
+        lambda _: lc.poison_semantic(DATA, lambda x: x.mean((1, 2, 3)) > 0.3, 1, source=5),
+        InvalidInput,
+        ["`source`", "5", "known: 0, 1"],
+    ),
+    "a text for a flag": (lambda _: curve(refine="yes"), InvalidInput, ["`refine='yes'`", "True or False"]),
+    "a text for the intercept": (
+        lambda _: curve(lc.Logistic(fit_intercept="no")),
+        InvalidInput,
+        ["`fit_intercept='no'`", "True or False"],
+    ),
+    "an option that nothing has": (lambda _: curve(refin=True), InvalidInput, ["`refin`", "no option"]),
+    "samples of another width for a gradient": (
+        lambda _: lc.input_gradient(LINE, X[:, :3]),
+        InvalidInput,
+        ["`X`", "3 features", "64"],
+    ),
+    "scores of a data set": (
+        lambda _: lc.attack_scores(FITTED, DATA),
+        InvalidInput,
+        ["`problem`", "Dataset", "lc.poison"],
+    ),
+    "scores of a function of the wrong shape": (
+        lambda _: lc.attack_scores(lambda X: np.zeros(3), PROBLEM),
+        InvalidInput,
+        ["`model`", "(3,)", "one label a sample"],
+    ),
+    "networks in place of their scores": (
+        lambda _: lc.defence_scores(FITTED, FITTED),
+        InvalidInput,
+        ["`before`", "attack_scores"],
+    ),
+    "a file in the way of a folder": (
+        lambda folder: check_writable(_written(folder / "file", b"") / "out", "--out"),
+        InvalidInput,
+        ["`--out`", "file", "another folder"],
+    ),
     "a digit that does not exist": (lambda _: load_dataset("digits:7-12"), InvalidInput, ["12", "digits", "9"]),
     "the same digit twice": (lambda _: lc.load_digits_pair(7, 7), InvalidInput, ["`classes=[7, 7]`", "different"]),
     "more samples than there are": (
@@ -464,6 +543,18 @@ CASES = {
         InvalidInput,
         ["unknown `X_val`", "X_train"],
     ),
+    "an npz with names in lower case": (
+        lambda folder: load_npz(savez(folder, **{k.lower(): v for k, v in ARRAYS.items()})),
+        InvalidInput,
+        ["lacks `X_train`, `X_test`", "X_train, y_train"],
+    ),
+    "a table in place of an npz": (
+        lambda folder: load_npz(_written(folder / "mine.npz", b"a,b\n1,2\n")),
+        InvalidInput,
+        ["mine.npz", "cannot be read", "numpy.savez"],
+    ),
+    "the name of an npz alone": (lambda _: load_dataset("mine.npz"), InvalidInput, ["`data=", "'npz:mine.npz'"]),
+    "a CSV": (lambda _: load_dataset("csv:mine.csv"), InvalidInput, ["`data=", "pandas", "numpy.savez", "npz:PATH"]),
     "an npz of objects": (
         lambda folder: load_npz(savez(folder, **{**ARRAYS, "y_test": np.array([None] * 20)})),
         InvalidInput,
@@ -488,6 +579,22 @@ def test_bad_input_is_refused_before_any_work(name, monkeypatch, tmp_path):
     message = str(caught.value)
     missing = [word for word in words if word not in message]
     assert not missing, f"{missing} not in: {message}"
+
+
+def test_channels_last_may_be_meant():
+    assert dataset(
+        X_train=np.zeros((20, 8, 8, 3)), X_test=np.zeros((20, 8, 8, 3)), image_shape=(8, 8, 3)
+    ).image_shape == (8, 8, 3)
+
+
+def test_a_model_trained_on_the_backdoor_is_told_from_a_loose_one():
+    X_all = np.vstack([PROBLEM.X_clean, PROBLEM.X_backdoor])
+    y_all = np.concatenate([PROBLEM.y_clean, PROBLEM.y_backdoor])
+    poisoned = LogisticRegression(tol=1e-10, max_iter=5000).fit(X_all, y_all)
+    with pytest.warns(lc.ConvergenceWarning, match=r"with the backdoor samples.*at beta=1 the residual.*`at=1`"):
+        lc.backdoor_slope(poisoned, PROBLEM)
+    with pytest.warns(lc.ConvergenceWarning, match="smaller `tol`"):
+        lc.backdoor_slope(LogisticRegression(tol=0.1).fit(PROBLEM.X_clean, PROBLEM.y_clean), PROBLEM)
 
 
 def test_there_are_many_cases():

@@ -8,7 +8,7 @@ import numpy as np
 
 from learningcurves import __version__
 from learningcurves.errors import InvalidInput
-from learningcurves.storage import save_json, write_atomic
+from learningcurves.storage import check_writable, save_json, write_atomic
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -34,15 +34,7 @@ def check_output(args) -> Path | None:
             ) from None
     if args.out is None:
         return None
-    folder = Path(args.out).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / ".probe", b"").unlink()
-    except OSError as error:
-        raise InvalidInput(
-            f"`--out {args.out}` cannot be written to ({error.strerror or error}). Name another folder."
-        ) from None
-    return folder
+    return check_writable(args.out, "--out")
 
 
 def write_tables(folder: Path, name: str, frame, facts: dict, parquet: bool) -> list[Path]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from learningcurves.checks import check_beta, check_number, check_reg
+from learningcurves.checks import check_beta, check_flag, check_number, check_reg
 from learningcurves.curves.curve import DEFAULT_BETA, LearningCurves, assemble
 from learningcurves.curves.scores import score_path
 from learningcurves.curves.slope import Slope
@@ -51,7 +51,7 @@ def learning_curve(model, problem, beta=None, *, reg=None, refine=False, **netwo
     ----------
     .. [1] Cinà et al., "Backdoor Learning Curves: Explaining Backdoor Poisoning Beyond Influence Functions".
     """
-    beta = check_beta(DEFAULT_BETA if beta is None else beta)
+    beta, refine = check_beta(DEFAULT_BETA if beta is None else beta), check_flag(refine, "refine")
     if is_module(model):
         from learningcurves.networks.slope import module_curve
 
@@ -117,6 +117,7 @@ def backdoor_slope(model, problem, at=0.0, *, reg=None, refine=False, **network_
        a group of samples entering at weight `at`.
     """
     at = check_number(at, "at", low=0.0, high=1.0, hint="It is the weight of the backdoor samples.")
+    refine = check_flag(refine, "refine")
     if is_module(model):
         from learningcurves.networks.slope import module_slope
 

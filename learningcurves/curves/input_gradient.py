@@ -33,6 +33,7 @@ def input_gradient(model, X):
     if isinstance(model, CurvePoint):
         if model.coef is None:
             raise NotSupported("`model` is a point of a kernel's curve; fit lc.KernelSVM on the samples and pass that.")
+        _check_width(X, model.coef.shape[-1])
         return _linear(model.coef, X)
     if not isinstance(model, _Learner | LogisticRegression | RidgeClassifier | LinearSVC | SVC):
         raise NotSupported(
@@ -40,8 +41,7 @@ def input_gradient(model, X):
             "RidgeClassifier, LinearSVC and SVC. For a Pipeline pass the last step and transformed samples."
         )
     check_is_fitted(model)
-    if X.shape[1] != model.n_features_in_:
-        raise InvalidInput(f"`X` has {X.shape[1]} features; the model was fitted with {model.n_features_in_}.")
+    _check_width(X, model.n_features_in_)
     if getattr(model, "_kernel", False):
         return _kernel_gradient(model.objective_.kernel, X, model.X_fit_, model.dual_coef_)
     if isinstance(model, SVC) and model.kernel != "linear":
@@ -55,6 +55,11 @@ def input_gradient(model, X):
         return _kernel_gradient(spec, X, support, dual[0])
     coef = model.coef_.toarray() if sp.issparse(model.coef_) else np.asarray(model.coef_)
     return _linear(coef[0] if len(coef) == 1 else coef, X)
+
+
+def _check_width(X, n_features):
+    if X.shape[1] != n_features:
+        raise InvalidInput(f"`X` has {X.shape[1]} features; the model was fitted with {n_features}.")
 
 
 def _linear(coef, X):

@@ -18,7 +18,7 @@ from learningcurves.storage import write_atomic
 
 _NAMES = {
     kind: tuple(f.name for f in fields(kind) if not f.kw_only and f.name != "provenance")
-    for kind in (BackdoorProblem, Dataset)
+    for kind in (Dataset, BackdoorProblem)
 }
 _FACTS = ("image_shape", "value_range", "class_names")
 
@@ -55,7 +55,7 @@ def load_npz(path, *, image_shape=None, value_range=None, class_names=None) -> B
     given = {"image_shape": image_shape, "value_range": value_range, "class_names": class_names}
     with open_npz(path) as archive:
         held = set(archive.files)
-        kind = Dataset if "X_train" in held else BackdoorProblem
+        kind = max(_NAMES, key=lambda kind: len(held & set(_NAMES[kind])))  # a data set's names, or a problem's
         optional = {*_FACTS, "y_source"} if kind is BackdoorProblem else set(_FACTS)
         missing = [name for name in _NAMES[kind] if name not in held]
         unknown = sorted(held - set(_NAMES[kind]) - optional)
@@ -97,6 +97,15 @@ _HELP = (
 )
 
 
+def _hint(spec):
+    name = str(spec).removeprefix("csv:")
+    if name.endswith(".npz"):
+        return f"For a file of arrays write 'npz:{name}'."
+    if name.endswith((".csv", ".tsv", ".parquet")):
+        return "Read a table with pandas, and write its columns as arrays with numpy.savez; then 'npz:PATH'."
+    return f"Write {_HELP}."
+
+
 def load_dataset(spec, *, root=None, **options) -> Dataset | BackdoorProblem:
     """Return the data that a short text names, as used on the command line and in grids.
 
@@ -127,7 +136,7 @@ def load_dataset(spec, *, root=None, **options) -> Dataset | BackdoorProblem:
         "imagenette": load_imagenette,
     }
     if kind not in (*loaders, "synthetic", "npz") or (kind in ("npz", "synthetic", "imagenette") and not rest):
-        raise InvalidInput(f"`data={spec!r}` names no data. Write {_HELP}.")
+        raise InvalidInput(f"`data={spec!r}` names no data. {_hint(spec)}")
     options = {name: value for name, value in options.items() if value is not None}
     if kind == "npz":
         options.pop("seed", None)  # a file holds its own split

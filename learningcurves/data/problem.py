@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import scipy.sparse as sp
 
-from learningcurves.checks import check_float64, check_labels, check_samples
+from learningcurves.checks import as_array, check_float64, check_labels, check_samples
 from learningcurves.errors import InvalidInput
 
 
@@ -15,17 +15,17 @@ def _images_to_rows(X, name, image_shape, value_range):
     """Flatten images to rows in (C, H, W) order and scale integer pixels to [0, 1]."""
     if sp.issparse(X):
         return X, image_shape
-    try:
-        X = np.asarray(X)
-    except ValueError as error:
-        raise InvalidInput(
-            f"`{name}` is not a rectangular array ({error}). Give every sample the same shape."
-        ) from None
+    X = as_array(X, name)
     if X.ndim in (3, 4):
         shape = (1, *X.shape[1:]) if X.ndim == 3 else X.shape[1:]
-        if image_shape is not None and tuple(image_shape) != shape:
+        if image_shape is None and shape[2] in (1, 3, 4) and min(shape[:2]) > 4:
             raise InvalidInput(
-                f"`{name}` holds images of shape {shape} where `image_shape={tuple(image_shape)}`, given or that of the "
+                f"`{name}` of shape {X.shape} looks like (n, height, width, channels); expected (n, channels, height, width). "
+                f"Pass `{name}.transpose(0, 3, 1, 2)`, or state `image_shape={shape}` if it is as it should be."
+            )
+        if image_shape is not None and image_shape != shape:
+            raise InvalidInput(
+                f"`{name}` holds images of shape {shape} where `image_shape={image_shape}`, given or that of the "
                 "first samples. All images need the same size: resize them, or correct `image_shape`."
             )
         image_shape = shape
@@ -55,18 +55,28 @@ def _frozen(array):
 
 def _check_image_facts(facts, n_features):
     shape, value_range = facts.image_shape, facts.value_range
-    if shape is not None:
-        shape = tuple(int(s) for s in shape)
-        if len(shape) != 3 or min(shape) < 1 or int(np.prod(shape)) != n_features:
-            raise InvalidInput(
-                f"`image_shape={facts.image_shape}` does not fit {n_features} features; expected (channels, height, width)."
-            )
-        object.__setattr__(facts, "image_shape", shape)
+    if shape is not None and int(np.prod(shape)) != n_features:
+        raise InvalidInput(
+            f"`image_shape={shape}` does not fit {n_features} features; expected (channels, height, width)."
+        )
     if value_range is not None:
         object.__setattr__(facts, "value_range", (float(value_range[0]), float(value_range[1])))
     if facts.class_names is not None:
         object.__setattr__(facts, "class_names", tuple(map(str, facts.class_names)))
     object.__setattr__(facts, "provenance", MappingProxyType(dict(facts.provenance or {})))
+
+
+def _check_shape(image_shape):
+    """Return (channels, height, width) as ints, or None."""
+    if image_shape is None:
+        return None
+    try:
+        shape = tuple(int(s) for s in image_shape)
+    except (TypeError, ValueError):
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
+        raise InvalidInput(f"`image_shape={image_shape!r}` is not (channels, height, width), such as (1, 28, 28).")
+    return shape
 
 
 def _check_value_range(value_range):
@@ -85,7 +95,7 @@ def _check_value_range(value_range):
 
 def _prepare(facts, names):
     """Flatten, scale and check the sample arrays `names` of a frozen object, first one first."""
-    value_range, image_shape, n_features = facts.value_range, facts.image_shape, None
+    value_range, image_shape, n_features = facts.value_range, _check_shape(facts.image_shape), None
     _check_value_range(value_range)
     integer_images = False
     for name in names:

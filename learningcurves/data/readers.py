@@ -42,14 +42,16 @@ def find_folder(what, subfolders, is_there, root=None) -> Path:
         roots, said = [Path(os.environ[ENVIRONMENT]).expanduser()], f"{ENVIRONMENT}={os.environ[ENVIRONMENT]!r}"
     else:
         bases = dict.fromkeys([Path.cwd(), Path.cwd().parent, _CHECKOUT, _CHECKOUT.parent])
-        roots, said = [base / "shared" / "data" for base in bases], "the default places"
+        roots = [base / "shared" / "data" for base in bases]
+        said = f"shared/data, in or beside {Path.cwd()} or the checkout"
     tried = [root / sub for root in roots for sub in subfolders]
     for folder in tried:
         if is_there(folder):
             return folder
+    looked = f"; looked in {', '.join(dict.fromkeys(map(str, tried)))}" if len(roots) == 1 else ""
     raise InvalidInput(
-        f"no {what} data in {said}; looked in {', '.join(dict.fromkeys(map(str, tried)))}. "
-        f"Pass `root=` the folder that holds it, or set {ENVIRONMENT}. Nothing is downloaded."
+        f"no {what} data in {said}{looked}. Pass `root=` the folder that holds it, or set {ENVIRONMENT} to the folder of "
+        "all data. Nothing is downloaded."
     )
 
 
@@ -102,7 +104,9 @@ def open_npz(path):
     with open(path, "rb") as file:  # opened here: numpy leaves the file open when it is no archive
         try:
             archive = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except ValueError:  # numpy's own message advises to unpickle
+            raise InvalidInput(f"`{path}` cannot be read as .npz. Write one with numpy.savez.") from None
+        except (OSError, EOFError, zipfile.BadZipFile) as error:
             raise InvalidInput(f"`{path}` cannot be read as .npz ({error}).") from None
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise InvalidInput(f"`{path}` is one array, not an .npz of named arrays. Write it with numpy.savez.")

@@ -20,7 +20,7 @@ from learningcurves.defences.metrics import Scores, attack_scores
 from learningcurves.defences.rates import Rate
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import NetworkData, as_samples, read_chunks
-from learningcurves.networks.runtime import network_dtype, private_random_state
+from learningcurves.networks.runtime import check_module, network_dtype, private_random_state
 from learningcurves.networks.scores import network_outputs
 from learningcurves.networks.weights import save_weights
 
@@ -118,11 +118,7 @@ class CleanSamples:
 
 def check_network(network) -> nn.Module:
     """Return the network if it is one."""
-    if not isinstance(network, nn.Module):
-        raise NotSupported(
-            f"`network` is a {type(network).__name__}; expected a torch.nn.Module that gives logits (n, K)."
-        )
-    return network
+    return check_module(network, "network")
 
 
 def clean_samples(network: nn.Module, clean_data, *, classes=None, image_shape=None) -> CleanSamples:

@@ -16,6 +16,7 @@ from learningcurves.errors import InvalidInput, SolveFailed, Status
 from learningcurves.networks.batches import fit_input
 from learningcurves.networks.runtime import network_device, seed_default
 from learningcurves.networks.weights import save_tensors
+from learningcurves.storage import check_writable
 from learningcurves.streams import generator, integer
 
 SAVE_EVERY = 100  # iterations
@@ -34,6 +35,8 @@ class MaskLearner:
 
     def learn(self, iterations, checkpoint, progress) -> list[dict]:
         """Take steps up to `iterations`, from the checkpoint if there is one; return losses at every save."""
+        if checkpoint is not None:
+            check_writable(Path(checkpoint).parent, "checkpoint")
         start, history = (0, []) if checkpoint is None else self._load(Path(checkpoint), iterations)
         for i in tqdm(range(start, iterations), initial=start, total=iterations, disable=not progress, unit="step"):
             losses = self.step(i)

@@ -78,7 +78,12 @@ def predictions(model, X, *, image_shape=None, classes=None) -> np.ndarray:
     predict = getattr(model, "predict", model)
     if not callable(predict):
         raise NotSupported(f"`model` is a {type(model).__name__}; expected a torch module, a classifier or a function.")
-    return np.asarray(predict(X))
+    labels = np.asarray(predict(X))
+    if labels.shape != (X.shape[0],):
+        raise InvalidInput(
+            f"`model` gave predictions of shape {labels.shape} for {X.shape[0]} samples; expected one label a sample."
+        )
+    return labels
 
 
 def attack_scores(model, problem: BackdoorProblem, *, level: float = 0.95) -> Scores:
@@ -99,6 +104,10 @@ def attack_scores(model, problem: BackdoorProblem, *, level: float = 0.95) -> Sc
         With the keys "acc", "asr", "no_trigger", "ra". Triggered samples whose true label is the attacker's own are left
         out. "no_trigger" is taken on the clean test samples of the attacked classes.
     """
+    if not isinstance(problem, BackdoorProblem):
+        raise InvalidInput(
+            f"`problem` is a {type(problem).__name__}; expected a BackdoorProblem, such as lc.poison makes."
+        )
     if problem.y_source is None:
         raise InvalidInput(
             "`problem.y_source` is missing: without true labels the target class cannot be left out of ASR."
@@ -186,6 +195,11 @@ def defence_scores(before: Scores, after: Scores, *, level: float = 0.95) -> pd.
         (`paired_difference`); those of DER and RIR follow from the two differences at level 1 - (1 - level) / 2 each, so
         that they hold at least at `level`.
     """
+    for name, scores in (("before", before), ("after", after)):
+        if not isinstance(scores, Scores):
+            raise InvalidInput(
+                f"`{name}` is a {type(scores).__name__}; expected what attack_scores(network, problem) gives."
+            )
     half = 1 - (1 - level) / 2
     changes = {name: paired_difference(before[name], after[name], level) for name in ("acc", "asr", "ra")}
     wide = {name: paired_difference(before[name], after[name], half) for name in ("acc", "asr", "ra")}

@@ -92,7 +92,9 @@ def class_means(tail: Tail, samples: ClassSamples, *, activation: str = "logit",
     counts = samples.counts[:, None].astype(float)
     with np.errstate(invalid="ignore"):
         sums, squares, outputs = sums / counts, squares / counts, outputs / counts
-    variance = np.nanmean(squares, axis=0) - np.nanmean(sums, axis=0) ** 2
+    there = counts[:, 0] > 0
+    n_there = max(int(there.sum()), 1)
+    variance = squares[there].sum(axis=0) / n_there - (sums[there].sum(axis=0) / n_there) ** 2
     base = np.zeros(n) if shift is None else shift.cpu().numpy()
     return ClassMeans(sums + base, outputs, np.sqrt(np.maximum(variance, 0)))
 

@@ -8,7 +8,7 @@ import warnings
 
 from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 
-from learningcurves.checks import check_choice
+from learningcurves.checks import check_choice, check_jobs
 from learningcurves.errors import InvalidInput, LearningCurvesError
 
 BACKENDS = ("loky", "threading", "dask", "ray")
@@ -21,8 +21,7 @@ class WorkersLost(LearningCurvesError, RuntimeError):
 def check_backend(backend, n_jobs, scheduler):
     """Check what can be checked without starting anything."""
     check_choice(backend, "backend", BACKENDS)
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
-        raise InvalidInput(f"`n_jobs={n_jobs!r}` is not a number of workers. Give 1, 2, ..., or -1 for all cores.")
+    check_jobs(n_jobs)
     if scheduler is not None and backend in ("loky", "threading"):
         raise InvalidInput(
             f"`scheduler={scheduler!r}` belongs to a cluster. Add backend='dask' or 'ray', or leave it out."

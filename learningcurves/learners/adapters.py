@@ -147,7 +147,7 @@ def _check_features(estimator, problem):
 def _check_classes(final, problem):
     if not np.array_equal(final.classes_, problem.classes):
         raise InvalidInput(
-            f"`model` knows the classes {list(final.classes_)} where the problem's clean samples have "
+            f"`model` knows the classes {final.classes_.tolist()} where the problem's clean samples have "
             f"{problem.classes.tolist()}. Train it on the problem's own labels."
         )
 

@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from learningcurves.checks import check_choice, check_number, check_reg
+from learningcurves.checks import check_choice, check_flag, check_number, check_reg
 from learningcurves.errors import InvalidInput
 from learningcurves.solvers.objective import (
     KernelSpec,
@@ -48,7 +48,7 @@ class _Learner(ClassifierMixin, BaseEstimator):
             self._loss_name(),
             reg,
             penalize_intercept=mu,
-            fit_intercept=getattr(self, "fit_intercept", True),
+            fit_intercept=check_flag(getattr(self, "fit_intercept", True), "fit_intercept"),
             class_weight=self.class_weight,
             kernel=self._kernel_spec(X) if self._kernel else None,
         )
@@ -76,7 +76,7 @@ class _Learner(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
-            raise InvalidInput(f"`y` holds one class only ({self.classes_[0]!r}); a classifier needs two.")
+            raise InvalidInput(f"`y` holds one class only ({self.classes_[0].item()!r}); a classifier needs two.")
         if self._binary and len(self.classes_) > 2:
             raise InvalidInput(
                 "Only binary classification is supported by this learner. "

@@ -65,10 +65,12 @@ def is_module(model) -> bool:
 
 
 def refuse_options(options):
-    """Refuse keyword arguments that only torch modules take."""
+    """Refuse keyword arguments that only torch modules take, and those that nothing takes."""
     if options:
         name = next(iter(options))
-        raise InvalidInput(f"`{name}` is an option for torch modules; this model takes none of that name.")
+        raise InvalidInput(
+            f"`{name}` is no option of this model. (Torch modules have more, such as `loss` and `head`.)"
+        )
 
 
 def resolve(model, problem, *, at=0.0, warn=True, n_beta=1) -> Resolved:
@@ -111,11 +113,24 @@ def resolve(model, problem, *, at=0.0, warn=True, n_beta=1) -> Resolved:
     if warn and residual > OPTIMAL:
         warnings.warn(
             f"The given {adapted.kind} is not at the optimum of its own objective at beta={at:g}: relative residual "
-            f"{residual:.1e} > {OPTIMAL:.0e}. Pass `refine=True` to polish it, or train it to a smaller `tol`.",
+            f"{residual:.1e} > {OPTIMAL:.0e}. {_remedy(found, at)}",
             ConvergenceWarning,
             stacklevel=3,
         )
     return found
+
+
+def _remedy(found, at):
+    """Say what to do about a model that is off its optimum at one beta: it may be at that of the other end."""
+    if at in (0, 1) and found.objective.loss.name != "hinge" and found.problem.n_backdoor:
+        other, _ = given_residual(found, 1.0 - at)
+        if other < 0.1 * found.residual:
+            trained = "with the backdoor samples" if at == 0 else "without the backdoor samples"
+            return (
+                f"It was trained {trained}, it seems: at beta={1 - at:g} the residual is {other:.1e}. "
+                f"Take the slope `at={1 - at:g}`, or pass `refine=True` to solve anew."
+            )
+    return "Pass `refine=True` to polish it, or train it to a smaller `tol`."
 
 
 def _as_columns(adapted):

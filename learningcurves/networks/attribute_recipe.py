@@ -1,6 +1,7 @@
 """The recipe of an attribute network: everything that its training depends on, but the faces themselves."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from learningcurves.checks import check_choice, check_fraction, check_integer, check_number, check_seed
@@ -70,6 +71,10 @@ class AttributeRecipe:
 
     def __post_init__(self):
         object.__setattr__(self, "constraints", rules_text(self.constraints))
+        if not isinstance(self.trigger, Mapping):
+            raise InvalidInput(
+                f'`trigger={self.trigger!r}` is not a dict, such as {{"kind": "solid_patch", "size": 5}}.'
+            )
         trigger = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(self.trigger).items()}
         make_trigger(trigger)
         object.__setattr__(self, "trigger", trigger)

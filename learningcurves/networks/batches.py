@@ -177,7 +177,7 @@ def _encode(labels):
         return {part: torch.from_numpy(np.asarray(y, dtype=np.float32)) for part, y in labels.items()}, None
     classes = np.unique(check_labels(clean, "y_clean", len(clean)))
     if len(classes) < 2:
-        raise InvalidInput(f"the clean part holds one class only ({classes[0]!r}); a classifier needs two.")
+        raise InvalidInput(f"the clean part holds one class only ({classes[0].item()!r}); a classifier needs two.")
     indices = {}
     for part, y in labels.items():
         y = np.asarray(y)
@@ -186,11 +186,11 @@ def _encode(labels):
     return indices, classes
 
 
-def read_chunks(source, batch_size: int, *, dtype, image_shape=None):
+def read_chunks(source, batch_size: int, *, dtype, image_shape=None, name="`X`"):
     """Yield (X, y) tensors of at most `batch_size` samples; y is None where there are no labels.
 
     `source` is an array or tensor, a pair (X, y), a torch `Dataset` or a `DataLoader` (whose own order and batches are
-    used, longer ones cut). No global random state is touched.
+    used, longer ones cut). No global random state is touched. `name` is what messages call the samples.
     """
     check_integer(batch_size, "batch_size", low=1)
     if isinstance(source, TorchDataset):
@@ -200,18 +200,18 @@ def read_chunks(source, batch_size: int, *, dtype, image_shape=None):
             for batch in source:
                 parts = list(batch) if isinstance(batch, list | tuple) else [batch]
                 X, y = parts[0], parts[1] if len(parts) > 1 else None
-                yield from _cut(X, None if y is None else torch.as_tensor(y), batch_size, dtype, image_shape)
+                yield from _cut(X, None if y is None else torch.as_tensor(y), batch_size, dtype, image_shape, name)
     else:
         X, y = source if isinstance(source, list | tuple) and len(source) == 2 else (source, None)
         X = X if torch.is_tensor(X) or sp.issparse(X) else np.asarray(X)
-        yield from _cut(X, y, batch_size, dtype, image_shape)
+        yield from _cut(X, y, batch_size, dtype, image_shape, name)
 
 
-def _cut(X, y, batch_size, dtype, image_shape):
+def _cut(X, y, batch_size, dtype, image_shape, name):
     if y is not None and len(y) != X.shape[0]:
-        raise InvalidInput(f"there are {X.shape[0]} samples and {len(y)} labels.")
+        raise InvalidInput(f"{name}: {X.shape[0]} samples and {len(y)} labels. Give one label a sample.")
     for start in range(0, X.shape[0], batch_size):
-        chunk = as_samples(X[start : start + batch_size], "`X`", dtype)
+        chunk = as_samples(X[start : start + batch_size], name, dtype)
         chunk = chunk if image_shape is None else chunk.reshape(len(chunk), *image_shape)
         yield chunk, None if y is None else y[start : start + batch_size]
 

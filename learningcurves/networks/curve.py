@@ -9,12 +9,13 @@ from joblib import Parallel, delayed
 from torch import nn
 from tqdm.auto import tqdm
 
-from learningcurves.checks import check_beta, check_choice, check_integer, check_seed
+from learningcurves.checks import check_beta, check_choice, check_integer, check_jobs, check_seed
 from learningcurves.errors import InvalidInput, NotSupported, SolveFailed, Status
 from learningcurves.networks.batches import as_network_data
 from learningcurves.networks.runtime import network_dtype, private_random_state
 from learningcurves.networks.train import train
 from learningcurves.networks.trained_curve import SCORES, TrainedCurve
+from learningcurves.storage import check_writable
 from learningcurves.streams import integer
 
 
@@ -73,8 +74,10 @@ def train_curve(
     if not seeds or len(set(seeds)) < len(seeds):
         raise InvalidInput(f"`seeds={seeds!r}` must hold at least one seed, and each only once.")
     check_integer(epochs, "epochs", low=1)
-    check_integer(n_jobs, "n_jobs", hint="-1 uses all cores.")
+    check_jobs(n_jobs)
     recorded = _with_last(record, epochs)
+    if checkpoint is not None:
+        check_writable(checkpoint, "checkpoint")
     taken = {"beta", "seed", "module"} & set(training)
     if taken:
         raise InvalidInput(f"`{taken.pop()}` is set by `train_curve` itself; pass `beta` and `seeds`.")

@@ -10,8 +10,9 @@ from learningcurves.checks import check_integer
 from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.errors import InvalidInput
 from learningcurves.networks.batches import fit_input, read_chunks
-from learningcurves.networks.head import check_module, first_chunk, head_of
+from learningcurves.networks.head import first_chunk, head_of
 from learningcurves.networks.runtime import (
+    check_module,
     evaluation_mode,
     network_device,
     network_dtype,
@@ -88,25 +89,24 @@ def extract_features(
     return sample_features(module, X, head=head, batch_size=batch_size, image_shape=image_shape, threads=threads)
 
 
-def sample_features(module, X, *, head=None, batch_size=256, image_shape=None, threads: int | None = 1) -> Features:
+def sample_features(
+    module, X, *, head=None, batch_size=256, image_shape=None, threads: int | None = 1, name="`X`"
+) -> Features:
     """Return the features of plain samples; see `extract_features`."""
     check_module(module)
     check_integer(batch_size, "batch_size", low=1)
     dtype, device = network_dtype(module), network_device(module)
-    example = first_chunk(module, X, image_shape)
+    example = first_chunk(module, X, image_shape, name)
     rows, labels = [], []
     with evaluation_mode(module), private_random_state(device), torch.no_grad(), torch_threads(threads):
         found = head_of(module, example, head)
         _check_deterministic(module, found, example)
-        for chunk, y in read_chunks(X, batch_size, dtype=dtype, image_shape=image_shape):
+        for chunk, y in read_chunks(X, batch_size, dtype=dtype, image_shape=image_shape, name=name):
             features = _head_input(module, found, fit_input(module, chunk).to(device))
             rows.append(features.to("cpu", _numpy_type(features.dtype)).numpy())
             labels.append(None if y is None else np.asarray(y))
     values = np.concatenate(rows)
-    if not np.isfinite(values).all():
-        raise InvalidInput(
-            "the features hold NaN or an infinite value: the network's weights or samples are too large."
-        )
+    _check_finite(torch.from_numpy(values))
     y = None if labels[0] is None else np.concatenate(labels)
     return Features(values, y, f"{type(module).__name__} {weights_digest(module)[:12]}", found.name)
 
@@ -149,8 +149,16 @@ def _head_input(module, head, chunk):
     return seen[0].flatten(1)
 
 
+def _check_finite(features):
+    if not bool(torch.isfinite(features).all()):
+        raise InvalidInput(
+            "the features hold NaN or an infinite value: the network's weights are not finite, or its samples too large."
+        )
+
+
 def _check_deterministic(module, head, chunk):
     one, two = _head_input(module, head, chunk), _head_input(module, head, chunk)
+    _check_finite(one)
     # sums on a GPU may change their order from call to call
     same = torch.equal(one, two) if one.device.type == "cpu" else torch.allclose(one, two, rtol=1e-4, atol=1e-5)
     if not same:

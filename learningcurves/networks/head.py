@@ -11,7 +11,14 @@ from torch.utils.data import Dataset as TorchDataset
 from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import fit_input, read_chunks
-from learningcurves.networks.runtime import evaluation_mode, network_device, network_dtype, private_random_state
+from learningcurves.networks.runtime import (
+    check_module,
+    evaluation_mode,
+    naming_shapes,
+    network_device,
+    network_dtype,
+    private_random_state,
+)
 
 N_CHECK = 8  # samples that are passed through a network to find its head, and to check what its features are
 
@@ -63,13 +70,7 @@ def find_head(module: nn.Module, X, *, head: str | None = None) -> Head:
         return head_of(module, chunk, head)
 
 
-def check_module(module):
-    """Refuse what is no network."""
-    if not isinstance(module, nn.Module):
-        raise NotSupported(f"`module` is a {type(module).__name__}; expected a torch.nn.Module.")
-
-
-def first_chunk(module, X, image_shape=None):
+def first_chunk(module, X, image_shape=None, name="`X`"):
     """Return the first few samples as the module takes them, on its device."""
     if isinstance(X, Dataset | BackdoorProblem):
         image_shape, X = X.image_shape, X.X_train if isinstance(X, Dataset) else X.X_clean
@@ -79,9 +80,10 @@ def first_chunk(module, X, image_shape=None):
         source = X[0][:N_CHECK]
     else:
         source = X[:N_CHECK]
-    chunk = next(iter(read_chunks(source, N_CHECK, dtype=network_dtype(module), image_shape=image_shape)), None)
+    chunks = read_chunks(source, N_CHECK, dtype=network_dtype(module), image_shape=image_shape, name=name)
+    chunk = next(iter(chunks), None)
     if chunk is None:
-        raise InvalidInput("`X` holds no samples.")
+        raise InvalidInput(f"{name} holds no samples.")
     return fit_input(module, chunk[0]).to(network_device(module))
 
 
@@ -101,7 +103,8 @@ def head_of(module, chunk, name) -> Head:
 
     hooks = [layer.register_forward_hook(record(n)) for n, layer in layers.items()]
     try:
-        output = module(chunk)
+        with naming_shapes(module, chunk):
+            output = module(chunk)
     finally:
         for hook in hooks:
             hook.remove()

@@ -9,10 +9,51 @@ from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import PARTS
 from learningcurves.networks.features import sample_features
 from learningcurves.networks.head import find_head
+from learningcurves.networks.runtime import check_module
 
 
 def head_features(module, data, head, batch_size, threads):
     """Return {part: Features} and the facts of the head: network, name, weight, offset, number of outputs."""
+    check_module(module, "model")
+    parts, image_shape = _named_parts(data)
+    first = parts["clean"]
+    found = find_head(module, _some(first, image_shape), head=head)
+    if found.tied:
+        raise NotSupported(
+            f"the head {found.name!r} shares its weights with {', '.join(found.tied)}: moving it would move the features "
+            "too, so it is no last layer of its own. Untie it (clone the weight) first."
+        )
+    options = {"head": found.name, "batch_size": batch_size, "image_shape": image_shape, "threads": threads}
+    features = {}
+    for name, part in parts.items():
+        if isinstance(part, list | tuple) and len(part) == 2 and len(part[0]) == 0:
+            features[name] = None
+            continue
+        features[name] = sample_features(module, part, **options, name=f"X of the {name} part")
+        if features[name].y is None:
+            raise InvalidInput(f"the {name} part gives no labels; expected pairs (samples, labels).")
+    clean = features["clean"]
+    for name, value in features.items():
+        if value is None:
+            features[name] = type(clean)(
+                np.empty((0, clean.X.shape[1])), np.asarray(clean.y)[:0], clean.network, clean.head
+            )
+        elif value.network != clean.network:
+            raise InvalidInput("the network changed while its features were read; its weights must stay as they are.")
+    linear = found.linear
+    facts = {
+        "network": clean.network,
+        "head": clean.head,
+        "bias": linear.bias is not None,
+        "weight": linear.weight.detach().double().cpu().numpy(),
+        "offset": None if linear.bias is None else linear.bias.detach().double().cpu().numpy(),
+        "n_outputs": linear.out_features,
+    }
+    return features, facts
+
+
+def _named_parts(data):
+    """Return {part: samples} with all four parts, and the shape of the images behind rows."""
     if isinstance(data, BackdoorProblem):
         parts = {p: (getattr(data, f"X_{p}"), getattr(data, f"y_{p}")) for p in PARTS}
         image_shape = data.image_shape
@@ -37,40 +78,7 @@ def head_features(module, data, head, batch_size, threads):
         if missing:
             raise InvalidInput(f"`problem` lacks the {sorted(missing)[0]} part.")
     parts.setdefault("test", parts["triggered"])
-    first = parts["clean"]
-    found = find_head(module, _some(first, image_shape), head=head)
-    if found.tied:
-        raise NotSupported(
-            f"the head {found.name!r} shares its weights with {', '.join(found.tied)}: moving it would move the features "
-            "too, so it is no last layer of its own. Untie it (clone the weight) first."
-        )
-    options = {"head": found.name, "batch_size": batch_size, "image_shape": image_shape, "threads": threads}
-    features = {}
-    for name, part in parts.items():
-        if isinstance(part, list | tuple) and len(part) == 2 and len(part[0]) == 0:
-            features[name] = None
-            continue
-        features[name] = sample_features(module, part, **options)
-        if features[name].y is None:
-            raise InvalidInput(f"the {name} part gives no labels; expected pairs (samples, labels).")
-    clean = features["clean"]
-    for name, value in features.items():
-        if value is None:
-            features[name] = type(clean)(
-                np.empty((0, clean.X.shape[1])), np.asarray(clean.y)[:0], clean.network, clean.head
-            )
-        elif value.network != clean.network:
-            raise InvalidInput("the network changed while its features were read; its weights must stay as they are.")
-    linear = found.linear
-    facts = {
-        "network": clean.network,
-        "head": clean.head,
-        "bias": linear.bias is not None,
-        "weight": linear.weight.detach().double().cpu().numpy(),
-        "offset": None if linear.bias is None else linear.bias.detach().double().cpu().numpy(),
-        "n_outputs": linear.out_features,
-    }
-    return features, facts
+    return parts, image_shape
 
 
 def _some(part, image_shape):

@@ -206,7 +206,10 @@ def _solver_loss(loss, labels, K):
 def _targets(y, K, part):
     y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
     if y.shape[1] != K:
-        raise InvalidInput(f"the targets of the {part} part have {y.shape[1]} columns for a head of {K} outputs.")
+        raise InvalidInput(
+            f"the targets of the {part} part have {y.shape[1]} columns for a head of {K} outputs. Give one number for each "
+            'output, or class labels with loss="cross_entropy".'
+        )
     return y
 
 

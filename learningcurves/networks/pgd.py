@@ -10,7 +10,14 @@ from torch import nn
 from learningcurves.checks import check_integer, check_number, check_seed
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import as_samples, fit_input
-from learningcurves.networks.runtime import evaluation_mode, network_device, network_dtype, torch_threads
+from learningcurves.networks.runtime import (
+    check_module,
+    evaluation_mode,
+    naming_shapes,
+    network_device,
+    network_dtype,
+    torch_threads,
+)
 from learningcurves.networks.weights import weights_digest
 from learningcurves.poisoning.stamping import check_in_range, check_value_range
 from learningcurves.streams import generator
@@ -92,8 +99,7 @@ class PGD:
         Perturbed
         """
         low, high = check_value_range(value_range)
-        if not isinstance(module, nn.Module):
-            raise NotSupported(f"`module` is a {type(module).__name__}; expected a torch.nn.Module.")
+        check_module(module)
         source = as_samples(X, "`X`", network_dtype(module))
         check_in_range(source.numpy(), "X", (low, high))
         labels = torch.from_numpy(np.array(y))
@@ -116,7 +122,11 @@ class PGD:
         `classes` are the labels of the network's outputs (0 .. K - 1 by default); `options` go to `perturb`.
         """
         return PGDOnNetwork(
-            self, module, value_range, None if classes is None else tuple(np.asarray(classes).tolist()), options
+            self,
+            check_module(module),
+            value_range,
+            None if classes is None else tuple(np.asarray(classes).tolist()),
+            options,
         )
 
     def _batch(self, module, x, y, start, low, high):
@@ -226,7 +236,8 @@ def _loss(module, x, y, *, gradient):
     """Return the loss of each sample, whether it is misclassified, and the gradient of the sum in x."""
     x = x.detach().requires_grad_(gradient)
     with torch.set_grad_enabled(gradient):
-        outputs = module(fit_input(module, x))
+        with naming_shapes(module, x):
+            outputs = module(fit_input(module, x))
         if outputs.ndim != 2 or outputs.shape[1] < 2:
             raise NotSupported(f"the module's outputs have shape {tuple(outputs.shape)}; PGD needs (n, K >= 2) logits.")
         losses = F.cross_entropy(outputs, y, reduction="none")

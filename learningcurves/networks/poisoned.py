@@ -145,7 +145,9 @@ def dataset_from_torch(train, test, *, value_range=(0.0, 1.0), name: str = "torc
     name : str
     """
     arrays = []
-    for part in (train, test):
+    for part, what in ((train, "train"), (test, "test")):
+        if not isinstance(part, TorchDataset | DataLoader):
+            raise NotSupported(f"`{what}` is a {type(part).__name__}; expected a torch Dataset or DataLoader.")
         loader = part if isinstance(part, DataLoader) else DataLoader(part, batch_size=256)
         with private_random_state():  # a shuffling loader draws its order from the default generator
             pairs = [(np.asarray(X), np.asarray(y)) for X, y in loader]

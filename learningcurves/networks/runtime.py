@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from learningcurves.checks import check_integer
-from learningcurves.errors import InvalidInput
+from learningcurves.errors import InvalidInput, LearningCurvesError, NotSupported
 
 
 @contextmanager
@@ -52,6 +52,36 @@ def evaluation_mode(module: torch.nn.Module):
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+@contextmanager
+def naming_shapes(module: torch.nn.Module, X: torch.Tensor):
+    """Turn the error of a module that cannot take samples of this shape into one that names both."""
+    try:
+        yield
+    except (LearningCurvesError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InvalidInput(
+            f"{type(module).__name__} fails on samples of shape {tuple(X.shape)} ({reason}). Give samples as the network "
+            "takes them: images of shape (n, C, H, W), or rows of them with `image_shape`."
+        ) from error
+
+
+def check_module(module, name="module") -> torch.nn.Module:
+    """Return the module if it is one that has its weights."""
+    if isinstance(module, type):
+        raise NotSupported(
+            f"`{name}` is the class {module.__name__}; pass an instance, for example {module.__name__}(...)."
+        )
+    if not isinstance(module, torch.nn.Module):
+        raise NotSupported(f"`{name}` is a {type(module).__name__}; expected a torch.nn.Module.")
+    if any(p.is_meta for p in module.parameters()):
+        raise InvalidInput(
+            f"`{name}` lies on the device 'meta' and has no weights. Load them, with `.to_empty(device=\"cpu\")`."
+        )
+    return module
 
 
 def check_device(device) -> torch.device:

@@ -5,22 +5,33 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from learningcurves.errors import InvalidInput
+from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import as_network_data, fit_input
 from learningcurves.networks.byte_samples import ByteSamples
 from learningcurves.networks.losses import as_loss
-from learningcurves.networks.runtime import evaluation_mode, network_device, network_dtype, torch_threads
+from learningcurves.networks.runtime import evaluation_mode, naming_shapes, network_device, network_dtype, torch_threads
 
 
 def network_outputs(module: nn.Module, X: torch.Tensor | ByteSamples, batch_size: int = 512) -> torch.Tensor:
     """Return a module's outputs of shape (n, n_outputs) on the CPU, in eval mode, one chunk after the other."""
     device, dtype = network_device(module), network_dtype(module)
     with evaluation_mode(module), torch.no_grad():
-        parts = [module(fit_input(module, chunk.to(device, dtype))).cpu() for chunk in X.split(batch_size)]
+        chunks = (fit_input(module, chunk.to(device, dtype)) for chunk in X.split(batch_size))
+        parts = [_outputs(module, chunk).cpu() for chunk in chunks]
     outputs = torch.cat(parts)
     outputs = outputs.reshape(-1, 1) if outputs.ndim == 1 else outputs
     if outputs.ndim != 2:
         raise InvalidInput(f"the module's outputs have shape {tuple(outputs.shape)}; expected (n, n_outputs).")
+    return outputs
+
+
+def _outputs(module, chunk):
+    with naming_shapes(module, chunk):
+        outputs = module(chunk)
+    if not torch.is_tensor(outputs):
+        raise NotSupported(
+            f"the module returns a {type(outputs).__name__}; wrap it so that it returns its outputs alone."
+        )
     return outputs
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import as_samples
-from learningcurves.networks.runtime import network_dtype
+from learningcurves.networks.runtime import check_module, network_dtype
 
 
 def _secml(name):
@@ -32,8 +32,7 @@ def _secml(name):
 
 def to_secml_model(module: nn.Module):
     """Return a module as secml-torch's `BasePyTorchClassifier`, in eval mode."""
-    if not isinstance(module, nn.Module):
-        raise NotSupported(f"`module` is a {type(module).__name__}; expected a torch.nn.Module.")
+    check_module(module)
     return _secml("secmlt.models.pytorch.base_pytorch_nn").BasePyTorchClassifier(module.eval())
 
 

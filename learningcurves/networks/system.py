@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, jvp, vjp
 
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import fit_input
-from learningcurves.networks.runtime import private_random_state
+from learningcurves.networks.runtime import naming_shapes, private_random_state
 
 
 class NetworkSystem:
@@ -32,7 +32,9 @@ class NetworkSystem:
 
     def outputs(self, chosen, X):
         """Network outputs for chosen parameters."""
-        out = functional_call(self.module, {**self.fixed, **chosen}, (fit_input(self.module, X),))
+        X = fit_input(self.module, X)
+        with naming_shapes(self.module, X):
+            out = functional_call(self.module, {**self.fixed, **chosen}, (X,))
         if not torch.is_tensor(out):
             raise NotSupported(
                 f"the module returns a {type(out).__name__}; wrap it so that it returns its outputs alone."

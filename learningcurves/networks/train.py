@@ -19,6 +19,7 @@ from learningcurves.networks.loop import EpochLoop, as_schedule, make_optimizer
 from learningcurves.networks.losses import as_loss
 from learningcurves.networks.runtime import (
     check_device,
+    check_module,
     evaluation_mode,
     network_dtype,
     private_random_state,
@@ -27,6 +28,7 @@ from learningcurves.networks.runtime import (
 )
 from learningcurves.networks.scores import evaluate, network_outputs
 from learningcurves.networks.weighted_norm import weighted_batch_norm
+from learningcurves.storage import check_writable
 from learningcurves.streams import integer
 
 
@@ -183,8 +185,10 @@ def train(
     recorded = _recorded_epochs(record, epochs)
     factor = as_schedule(schedule)
     callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
-    if not isinstance(module, nn.Module):
-        raise NotSupported(f"`module` is a {type(module).__name__}; expected a torch.nn.Module.")
+    for name, value in (("augment", augment), ("measure", measure)):
+        if value is not None and not callable(value):
+            raise NotSupported(f"`{name}={value!r}` is not a function.")
+    check_module(module)
     data = as_network_data(problem, dtype=network_dtype(module))
     with torch_threads(threads), private_random_state(device, seed):
         module.to(device)
@@ -213,6 +217,7 @@ def train(
         start, history = 0, []
         if checkpoint is not None:
             checkpoint = Path(checkpoint)
+            check_writable(checkpoint.parent, "checkpoint")
             settings["samples_sha256"] = data_digest(data)
             if checkpoint.exists():
                 start, history = load_checkpoint(checkpoint, module, solver, settings=settings)

@@ -190,10 +190,10 @@ def clean_rows(data: Dataset, selection: Selection, mode: str):
     return clean
 
 
-def label_map(labels, classes) -> dict:
+def label_map(labels, classes, name="labels") -> dict:
     """Return {source: target} over the sorted `classes` for "next", one target label, or a mapping.
 
-    Only labels that change are in it. The keys and values are Python scalars.
+    Only labels that change are in it. The keys and values are Python scalars. `name` is the argument in messages.
     """
     known = np.asarray(classes).tolist()
 
@@ -201,7 +201,7 @@ def label_map(labels, classes) -> dict:
         label = label.item() if isinstance(label, np.generic) else label
         if isinstance(label, bool) or label not in known:
             raise InvalidInput(
-                f"`labels` names the {role} {label!r}, which is no class of the data (known: {', '.join(map(repr, known[:10]))})."
+                f"`{name}` names the {role} {label!r}, which is no class of the data (known: {', '.join(map(repr, known[:10]))})."
             )
         return known[known.index(label)]
 
@@ -213,11 +213,11 @@ def label_map(labels, classes) -> dict:
         if not result or same:
             came = f"maps {same[0]!r} to itself" if same else "is empty"
             raise InvalidInput(
-                f"`labels` {came}. Name only sources whose label changes, e.g. {{{known[0]!r}: {known[1]!r}}}."
+                f"`{name}` {came}. Name only sources whose label changes, e.g. {{{known[0]!r}: {known[1]!r}}}."
             )
         return result
     if not isinstance(labels, str | int | np.generic) and labels is not None:
-        raise InvalidInput(f"`labels={labels!r}` is not 'next', one target label, or a mapping {{source: target}}.")
+        raise InvalidInput(f"`{name}={labels!r}` is not 'next', one target label, or a mapping {{source: target}}.")
     target = check(labels, "target")
     return {c: target for c in known if c != target}
 
@@ -226,6 +226,10 @@ def check_images(data, trigger=None) -> tuple[tuple[int, int, int], tuple[float,
     """Check that data are dense images (and that the trigger fits them); return image shape and value range."""
     if not isinstance(data, Dataset):
         raise NotSupported(f"`data` is a {type(data).__name__}; expected a Dataset, e.g. load_digits_pair(7, 1).")
+    if isinstance(trigger, type):
+        raise NotSupported(
+            f"`trigger` is the class {trigger.__name__}; pass an instance, for example {trigger.__name__}()."
+        )
     if trigger is not None and not isinstance(trigger, Trigger):
         raise NotSupported(f"`trigger` is a {type(trigger).__name__}; expected a trigger, e.g. RandomPatch(size=3).")
     if sp.issparse(data.X_train):

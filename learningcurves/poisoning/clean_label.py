@@ -71,7 +71,7 @@ def poison_clean_label(
     """
     check_choice(mode, "mode", ("replace", "add"))
     shape, value_range = check_images(data, trigger)
-    target_of = label_map(target, data.classes)
+    target_of = label_map(target, data.classes, "target")
     (target,) = set(target_of.values()) if len(set(target_of.values())) == 1 else (None,)
     if target is None or len(target_of) < len(data.classes) - 1:
         raise InvalidInput("`target` is not one class. A clean-label attack poisons the class that it aims at.")

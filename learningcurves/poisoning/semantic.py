@@ -207,11 +207,11 @@ def _mask(part, n, name):
 
 
 def _sources(data, target, source):
-    target_of = label_map(target, data.classes)
+    target_of = label_map(target, data.classes, "target")
     if len(set(target_of.values())) != 1:
         raise InvalidInput(f"`target={target!r}` is not one label.")
     if source is None:
         return target_of
     chosen = source if isinstance(source, list | tuple | set | np.ndarray) else [source]
     goal = next(iter(target_of.values()))
-    return label_map({s: goal for s in chosen}, data.classes)
+    return label_map({s: goal for s in chosen}, data.classes, "source")
