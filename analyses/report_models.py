@@ -161,13 +161,31 @@ def beyond():
         "## 6. Beyond the paper",
         commands("python analyses/06_beyond.py --tables analyses/tables", "python figures/fig_beyond.py --data mnist"),
         f"MNIST, random draws, {repeats.min()} to {repeats.max()} repeats; one axis moves, the others stay at a 3×3 patch of "
-        "each class's own, p = 0.1, 1500 samples, two classes that change places. Rank correlations are at fixed learner and λ, with 95 % intervals over "
+        "each class's own, p = 0.1, 1500 samples, two classes that change places. The number of classes has one shared patch "
+        "and one target (BK without the target's own samples), 5 % of all samples poisoned, and images of 14×14. Rank correlations are at fixed learner and λ, with 95 % intervals over "
         "repeats; bars in the figures span the repeats.",
         *parts,
         "A reading of the trigger's shape: with one patch for both classes and swapped labels the patch has to push some "
         "samples up and others down, which a linear score cannot do; a patch of its own for each class, as published, or one "
-        "target for all can be learned. The strength is measured with a shared white square and shares that limit; so is the "
-        "number of classes, with a shared patch and the next label.",
+        "target for all can be learned.",
+        _faint(runs),
+    )
+
+
+def _faint(runs):
+    """Say by how much slope and BK grow from the faintest to the full patch."""
+    part = runs[(runs.axis == "strength") & (runs.reg == 1)]
+    ends = part.groupby(["learner", "value"], sort=False)[["slope", "bk"]].median()
+    first, last = (ends.xs(value, level="value") for value in (part.value.iloc[0], part.value.iloc[-1]))
+    words = "; ".join(
+        f"{LEARNERS[name]} {number(last.slope[name] / first.slope[name], 2)} times, BK {number(first.bk[name], 2)} to "
+        f"{number(last.bk[name], 2)}"
+        for name in first.index
+    )
+    return (
+        f"A reading of its strength: at λ = 1 the slope grows from α = {part.value.iloc[0]} to {part.value.iloc[-1]} by — {words}. "
+        "Samples with a faint trigger and a flipped label are hard for the clean model, which makes the slope of a margin loss "
+        "steep before there is a trigger to learn."
     )
 
 
