@@ -26,7 +26,7 @@ STUDIED = {
         "relearn": (0, 1, 5, 20), "seeds": 1,
     },
     "mnist-wide": {
-        "poisons": dict.fromkeys(ON_MNIST, 320), "anp": {"iterations": 2000},
+        "poisons": dict.fromkeys(ON_MNIST, 320), "anp": {"iterations": 2000, "batch_size": 64},
         "relearn": (0, 1, 2, 5, 10, 20, 50, 100), "seeds": 1,
     },
     "cifar10": {
