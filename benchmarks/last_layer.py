@@ -232,12 +232,12 @@ def child(path, method, kind, reg):
 
 def truth(a, kind, reg):
     """Slope and minimiser: by dense algebra where it fits, else by two solves in double precision."""
-    from learningcurves.curves.slope_error import triggered_gradient
+    from learningcurves.curves.slope_error import triggered_samples
     from learningcurves.solvers.linear_solve import Identity, conjugate_gradients
 
     _, path = fit_and_slope(a, kind, reg)
     w, system, fit = path.coef[0], path.system, path.fit
-    g = triggered_gradient(system, fit, state(a, kind, reg)[2])[1]
+    g = triggered_samples(system, fit, state(a, kind, reg)[2]).gradient
     b = system.backdoor_gradient(fit.scores)
     if w.size <= 1500:
         eye = np.eye(w.size).reshape(w.size, *w.shape).transpose(1, 0, 2)

@@ -11,7 +11,6 @@ from learningcurves.curves.slope import Slope
 from learningcurves.curves.slope_error import smooth_slope
 from learningcurves.errors import InvalidInput, Status
 from learningcurves.learners.resolve import OPTIMAL, is_module, refuse_options, resolve
-from learningcurves.solvers.newton import SmoothFit
 from learningcurves.solvers.objective import training_samples
 from learningcurves.solvers.path import restrict, share, solve
 
@@ -134,7 +133,7 @@ def backdoor_slope(model, problem, at=0.0, *, reg=None, refine=False, **network_
         return _hinge_slope(resolved, training_samples(problem, objective), at, refine, refit)
     if resolved.is_given and not refine:
         system: Any = resolved.system
-        fit = _given_fit(system, resolved, at)
+        fit: Any = resolved.fit
     else:
         path = solve(objective, training_samples(problem, objective), np.array([at]))
         path.raise_if_failed()
@@ -154,21 +153,6 @@ def backdoor_slope(model, problem, at=0.0, *, reg=None, refine=False, **network_
         at,
         objective.reg,
         refit,
-    )
-
-
-def _given_fit(system, resolved, at):
-    theta = system.pack(resolved.coef, resolved.intercept)
-    beta = np.array([at])
-    weights, scores = system.samples.at(beta), system.scores(theta)
-    return SmoothFit(
-        beta,
-        theta,
-        scores,
-        system.gradient(theta, scores, weights),
-        weights,
-        np.array([resolved.residual]),
-        [Status.OK],
     )
 
 

@@ -27,41 +27,50 @@ class SlopeParts:
     loss: float
 
 
-def triggered_gradient(system: SmoothSystem, fit: SmoothFit, problem):
-    """Mean triggered test loss and its gradient in theta, (P, 1, K)."""
-    loss = getattr(problem, "test_loss", None) or system.loss
-    coef, intercept = system.unpack(fit.theta)
-    d, K = coef.shape[1:]
-    scores = (problem.X_triggered @ coef[0]).reshape(-1, 1, K) + intercept
-    y = encode_labels(problem.y_triggered, problem.classes, loss)
-    slopes = loss.gradient(scores, y) / len(y)
-    g_coef = (problem.X_triggered.T @ slopes[:, 0])[None]
-    gradient = system.pack(g_coef, slopes.sum(axis=0))
-    return float(loss.value(scores, y).mean()), gradient
-
-
 @dataclass(frozen=True)
-class _Backdoor:
-    """The backdoor samples at the fit: X (m, d), labels, weights (m,), scores (m, 1, K), and the sum of gradients."""
+class SampleGroup:
+    """Backdoor or triggered samples at a fit.
+
+    X : (m, d); y : labels; weight, norms : (m,); scores : (m, 1, K); steepness : (m,), norms of the losses' gradients
+    in the scores; gradient : (P, 1, K), weighted sum over the samples; loss : weighted sum.
+    """
 
     X: Any
     y: np.ndarray
     weight: np.ndarray
+    norms: np.ndarray
     scores: np.ndarray
+    steepness: np.ndarray
     gradient: np.ndarray
+    loss: float
 
 
-def _backdoor_samples(system: SmoothSystem, fit: SmoothFit, problem) -> _Backdoor:
-    samples, loss, X = system.samples, system.loss, problem.X_backdoor
+def _group(system: SmoothSystem, fit: SmoothFit, X, y, weight, loss) -> SampleGroup:
+    coef, intercept = system.unpack(fit.theta)
+    scores = (X @ coef[0]).reshape(-1, 1, system.n_outputs) + intercept
+    slopes = loss.gradient(scores, y)
+    steepness = np.linalg.norm(slopes[:, 0], axis=-1)
+    slopes = (weight[:, None, None] * slopes)[:, 0]
+    gradient = system.pack((X.T @ slopes)[None], slopes.sum(axis=0)[None])
+    value = float(weight @ loss.value(scores, y)[:, 0])
+    return SampleGroup(X, y, weight, _row_norms(X), scores, steepness, gradient, value)
+
+
+def triggered_samples(system: SmoothSystem, fit: SmoothFit, problem) -> SampleGroup:
+    """Triggered test samples, of even weights that add up to 1."""
+    loss = getattr(problem, "test_loss", None) or system.loss
+    y = encode_labels(problem.y_triggered, problem.classes, loss)
+    return _group(system, fit, problem.X_triggered, y, np.full(len(y), 1.0 / len(y)), loss)
+
+
+def _backdoor_samples(system: SmoothSystem, fit: SmoothFit, problem) -> SampleGroup:
+    samples, loss = system.samples, system.loss
     if samples.n_clean < len(samples.y):
         y, weight = samples.y[samples.n_clean :], samples.weight[samples.n_clean :]
     else:  # a system at beta = 0 holds the clean samples alone
         y = encode_labels(problem.y_backdoor, problem.classes, loss)
         weight = sample_weights(problem.y_backdoor, system.objective.class_weight, problem.classes)
-    coef, intercept = system.unpack(fit.theta)
-    scores = (X @ coef[0]).reshape(-1, 1, system.n_outputs) + intercept
-    slopes = (weight[:, None, None] * loss.gradient(scores, y))[:, 0]
-    return _Backdoor(X, y, weight, scores, system.pack((X.T @ slopes)[None], slopes.sum(axis=0)[None]))
+    return _group(system, fit, problem.X_backdoor, y, weight, loss)
 
 
 def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-7) -> SlopeParts:
@@ -69,12 +78,11 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-7) ->
 
     The errors of the two solves multiply: each needs half of the digits, together they cost as much as one.
     """
-    loss, g_test = triggered_gradient(system, fit, problem)
-    certificate = smooth_certificates(system, fit.theta, fit.scores, fit.gradient, fit.weights)[0]
-    backdoor = _backdoor_samples(system, fit, problem)
-    g_backdoor = backdoor.gradient
+    triggered, backdoor = triggered_samples(system, fit, problem), _backdoor_samples(system, fit, problem)
+    g_test, g_backdoor = triggered.gradient, backdoor.gradient
+    certificate = smooth_certificates(system, fit.theta, fit.scores, fit.gradient, fit.weights, fit.residual)[0]
     if not np.any(g_backdoor):
-        return SlopeParts(0.0, 0.0, 0.0, Status.OK, certificate, loss)
+        return SlopeParts(0.0, 0.0, 0.0, Status.OK, certificate, triggered.loss)
     product = system.curvature(fit.scores, fit.weights)
     if takes_pairs(system):
         pair = solve_pair(system, fit, g_test, g_backdoor, rtol=rtol**2)
@@ -90,10 +98,11 @@ def smooth_slope(system: SmoothSystem, fit: SmoothFit, problem, *, rtol=1e-7) ->
     bound = float("nan")
     if system.loss.convex:
         norm = _InverseNorm(system, fit)
-        test, moved = (g_test, s_test, r_test), (g_backdoor, s_backdoor, r_backdoor)
-        bound = _error_bound(system, fit, norm, problem, certificate, test, moved, backdoor)
-        bound += _rounding(system, fit, problem, test[:2], moved[:2], backdoor)
-    return SlopeParts(value, bound, residual, status, certificate, loss)
+        bound = _error_bound(
+            system, fit, norm, certificate, (triggered, s_test, r_test), (backdoor, s_backdoor, r_backdoor)
+        )
+        bound += _rounding(system, fit, (triggered, s_test), (backdoor, s_backdoor))
+    return SlopeParts(value, bound, residual, status, certificate, triggered.loss)
 
 
 def _one_by_one(system, fit, g_test, g_backdoor, rtol):
@@ -140,9 +149,9 @@ class _InverseNorm:
             self.couple = 1.0 + np.sqrt(float(second @ self.distance(X) ** 2) / self.reg)
         self.intercept = self.couple / np.sqrt(mass) if mass > 0 else np.inf
 
-    def distance(self, X):
-        """|x - centre| for every row, in the caller's features."""
-        squares = _row_norms(X) ** 2
+    def distance(self, X, norms=None):
+        """|x - centre| for every row, in the caller's features; `norms` of the rows if they are known."""
+        squares = (_row_norms(X) if norms is None else norms) ** 2
         if self.centre is not None:
             squares = squares - 2.0 * (X @ self.centre) + self.centre @ self.centre
         return np.sqrt(np.maximum(squares, 0.0))
@@ -155,9 +164,9 @@ class _InverseNorm:
         body = coef[0] if self.centre is None else coef[0] - np.outer(self.centre, intercept[0])
         return self._join(float(np.linalg.norm(body)), float(np.linalg.norm(intercept[0])))
 
-    def rows(self, X):
+    def rows(self, X, norms=None):
         """|x|_{H^{-1}} (with the constant feature) for every sample."""
-        return self._join(self.distance(X), 0.0 if self.mu is None else 1.0)
+        return self._join(self.distance(X, norms), 0.0 if self.mu is None else 1.0)
 
     def training_rows(self):
         """`rows` of the system's samples."""
@@ -170,12 +179,13 @@ class _InverseNorm:
         return body + constant if self.system.n_outputs > 1 else np.sqrt(body**2 + constant**2)
 
 
-def _error_bound(system, fit, norm, problem, certificate, test, moved_by, backdoor):
+def _error_bound(system, fit, norm, certificate, test, moved_by):
     """Bound the error of a slope: linear solves, parameters not exact, rounding. NaN where the curvature may jump."""
-    g_t, s_t, r_t = test
-    g_b, s_b, r_b = moved_by
+    triggered, s_t, r_t = test
+    backdoor, s_b, r_b = moved_by
     loss = system.loss
-    size_t, size_b = np.sqrt(max(0.0, np.vdot(g_t, s_t))), np.sqrt(max(0.0, np.vdot(g_b, s_b)))
+    size_t = np.sqrt(max(0.0, np.vdot(triggered.gradient, s_t)))
+    size_b = np.sqrt(max(0.0, np.vdot(backdoor.gradient, s_b)))
     train = norm.training_rows()
     growth, moved = 1.0, float(np.sqrt(2.0 * certificate.gap))  # |theta - theta*|_H, first order
     if np.isfinite(loss.third):
@@ -186,8 +196,10 @@ def _error_bound(system, fit, norm, problem, certificate, test, moved_by, backdo
         growth = np.exp(turn * moved)
     elif _may_cross_kink(system, fit, certificate, backdoor):
         return float("nan")
-    shift_b = loss.curvature * moved * float(backdoor.weight @ norm.rows(backdoor.X) ** 2)
-    shift_t = loss.curvature * moved * float(np.mean(norm.rows(problem.X_triggered) ** 2))
+    shift_b, shift_t = (
+        loss.curvature * moved * float(group.weight @ norm.rows(group.X, group.norms) ** 2)
+        for group in (backdoor, triggered)
+    )
     exact = (growth - 1.0) * size_t * size_b + growth * (shift_t * size_b + shift_b * size_t + shift_t * shift_b)
     return float(norm(r_t) * norm(r_b) + exact)
 
@@ -197,7 +209,7 @@ def _may_cross_kink(system, fit, certificate, backdoor):
     margins = system.y * fit.scores[:, 0, 0]
     near = np.abs(1.0 - margins) <= certificate.score_bound(system.row_norms)
     margins = backdoor.y * backdoor.scores[:, 0, 0]
-    pushed = np.abs(1.0 - margins) <= certificate.score_bound(_row_norms(backdoor.X))
+    pushed = np.abs(1.0 - margins) <= certificate.score_bound(backdoor.norms)
     return bool(np.any(near & (fit.weights[:, 0] > 0)) or np.any(pushed))
 
 
@@ -206,16 +218,12 @@ def _row_norms(X):
     return np.sqrt(np.asarray(squares).ravel())
 
 
-def _rounding(system, fit, problem, test, moved_by, backdoor):
+def _rounding(system, fit, test, moved_by):
     """Rounding of the two gradients, of the residual and of the products (docs/theory.md, section 8.9)."""
-    (g_t, s_t), (g_b, s_b) = test, moved_by
+    (triggered, s_t), (backdoor, s_b) = test, moved_by
+    g_t, g_b = triggered.gradient, backdoor.gradient
     size_t, size_b = np.linalg.norm(s_t), np.linalg.norm(s_b)
-    coef, intercept = system.unpack(fit.theta)
-    scores = (problem.X_triggered @ coef[0]).reshape(-1, 1, system.n_outputs) + intercept
-    y = encode_labels(problem.y_triggered, problem.classes, system.loss)
-    even = np.full(len(y), 1.0 / len(y))
-    gradient_t = _terms(system, fit, problem.X_triggered, scores, y, even)
-    gradient_b = _terms(system, fit, backdoor.X, backdoor.scores, backdoor.y, backdoor.weight)
+    gradient_t, gradient_b = _terms(system, fit, triggered), _terms(system, fit, backdoor)
     curved = fit.weights[:, 0] * uncertainty(system, fit.scores)[:, 0]
     hessian = float(np.abs(curved) @ (system.row_norms**2 + 1.0)) + float(system.penalty.max())
     growth = np.sqrt(len(curved)) + np.sqrt(system.n_parameters)
@@ -227,10 +235,10 @@ def _rounding(system, fit, problem, test, moved_by, backdoor):
     return float(EPS * (terms + turned))
 
 
-def _terms(system, fit, X, scores, y, weights):
+def _terms(system, fit, group: SampleGroup):
     """Size of what a summed gradient is formed from, times the growth of its rounding."""
-    norms = np.sqrt(_row_norms(X) ** 2 + system.has_intercept)
-    slopes = np.linalg.norm(system.loss.gradient(scores, y)[:, 0], axis=-1)
+    norms = np.sqrt(group.norms**2 + system.has_intercept)
     steep = system.loss.curvature if np.isfinite(system.loss.curvature) else 0.0
     moves = steep * norms * np.linalg.norm(fit.theta)
-    return float(weights @ ((slopes + moves) * norms)) * (np.sqrt(len(y)) + np.sqrt(system.n_parameters))
+    growth = np.sqrt(len(norms)) + np.sqrt(system.n_parameters)
+    return float(group.weight @ ((group.steepness + moves) * norms)) * growth

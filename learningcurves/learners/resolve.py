@@ -8,10 +8,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 
 from learningcurves.data.problem import BackdoorProblem
-from learningcurves.errors import ConvergenceWarning, InvalidInput, NotSupported
+from learningcurves.errors import ConvergenceWarning, InvalidInput, NotSupported, Status
 from learningcurves.learners.learners import _Learner
 from learningcurves.solvers.certificate import relative_gradient
 from learningcurves.solvers.memory import check_fits
+from learningcurves.solvers.newton import SmoothFit
 from learningcurves.solvers.objective import Objective, training_samples
 from learningcurves.solvers.smooth import SmoothSystem
 
@@ -37,6 +38,8 @@ class Resolved:
         Relative optimality residual of the given parameters at the given beta.
     system : SmoothSystem or None
         The samples as matrices (smooth losses), where the residual already needed them.
+    fit : SmoothFit or None
+        The given parameters in it.
     """
 
     learner: BaseEstimator
@@ -47,6 +50,7 @@ class Resolved:
     dual: np.ndarray | None = None
     residual: float | None = None
     system: SmoothSystem | None = None
+    fit: SmoothFit | None = None
 
     def with_reg(self, reg: float) -> "Resolved":
         """Return the same at another lambda; given parameters belong to the old one and are dropped."""
@@ -108,8 +112,8 @@ def resolve(model, problem, *, at=0.0, warn=True, n_beta=1) -> Resolved:
     check_fits(adapted.problem, objective, n_beta)
     coef, intercept = _as_columns(adapted)
     found = Resolved(adapted.learner, objective, adapted.problem, coef, intercept, adapted.dual)
-    residual, system = given_residual(found, at)
-    found = replace(found, residual=residual, system=system)
+    residual, system, fit = given_residual(found, at)
+    found = replace(found, residual=residual, system=system, fit=fit)
     if warn and residual > OPTIMAL:
         warnings.warn(
             f"The given {adapted.kind} is not at the optimum of its own objective at beta={at:g}: relative residual "
@@ -142,19 +146,24 @@ def _as_columns(adapted):
 
 
 def given_residual(resolved: Resolved, at: float):
-    """Relative optimality residual of given parameters at one beta, and the system it was measured in (or None)."""
+    """Relative optimality residual of given parameters at one beta; the system it was measured in and their fit there.
+
+    The last two are None for hinge losses.
+    """
     objective = resolved.objective
     if objective.loss.name == "hinge":
         from learningcurves.solvers.svm import given_violation
 
         samples = training_samples(resolved.problem, objective)
-        return given_violation(objective, samples, at, resolved.coef, resolved.intercept, resolved.dual), None
+        return given_violation(objective, samples, at, resolved.coef, resolved.intercept, resolved.dual), None, None
     problem = resolved.problem
     # at beta = 0 the clean samples say all, as long as no feature is left out that only backdoor samples have
     alone = at == 0 and not problem.is_sparse and problem.n_features <= problem.n_clean
     samples = training_samples(problem, objective, backdoor=not alone)
     system = SmoothSystem(samples, objective, lean=alone)
-    theta = system.pack(resolved.coef, resolved.intercept)
-    weights = samples.at(at)
-    gradient = system.gradient(theta, system.scores(theta), weights)
-    return float(relative_gradient(system, theta, gradient, weights)[0]), system
+    beta = np.array([at], dtype=float)
+    theta, weights = system.pack(resolved.coef, resolved.intercept), samples.at(beta)
+    scores = system.scores(theta)
+    gradient = system.gradient(theta, scores, weights)
+    residual = relative_gradient(system, theta, gradient, weights)
+    return float(residual[0]), system, SmoothFit(beta, theta, scores, gradient, weights, residual, [Status.OK])

@@ -5,7 +5,7 @@ import scipy.linalg as sla
 import scipy.sparse as sp
 
 from learningcurves.errors import InvalidInput
-from learningcurves.solvers.kernel_rows import BLOCK, MEMORY_BUDGET, KernelRows
+from learningcurves.solvers.kernel_rows import BLOCK, MEMORY_BUDGET, KernelRows, row_squares
 from learningcurves.solvers.objective import KernelSpec, Objective, Samples
 
 NAMED = {"rbf": ("gamma",), "poly": ("gamma", "coef0", "degree"), "sigmoid": ("gamma", "coef0"), "linear": ()}
@@ -35,6 +35,13 @@ class Features:
         if centred and X.size:
             self.centre = self.Z.mean(axis=0)
             self.Z = self.Z - self.centre
+
+    def reduced(self, A):
+        """Return other samples in these columns and from this centre, and their squared distances from it in all columns."""
+        centre = 0.0 if self.centre is None else self.centre
+        inside = (A if self.used is None else A[:, self.used]) - centre
+        squares = row_squares(inside)
+        return inside, squares if self.used is None else squares + row_squares(A[:, ~self.used])
 
     def weights(self, v):
         """w of dual weights v (B, N) in the columns of X, shape (B, d); and the score that the centre has, (B,)."""
@@ -89,7 +96,7 @@ def _from_inner(inner, kernel) -> np.ndarray:
     return mirror(inner)
 
 
-def kernel_rows(X, kernel=None, *, constant=0.0, budget=MEMORY_BUDGET) -> KernelRows:
+def kernel_rows(X, kernel=None, *, constant=0.0, budget=MEMORY_BUDGET, features=None) -> KernelRows:
     r"""Kernel of the samples X: :math:`K_{ij} = k(x_i, x_j) + 1/\mu`.
 
     Parameters
@@ -102,6 +109,8 @@ def kernel_rows(X, kernel=None, *, constant=0.0, budget=MEMORY_BUDGET) -> Kernel
         1 / mu for a penalised intercept.
     budget : int
         Bytes for kernel values; the whole matrix is formed where it fits.
+    features : Features, optional
+        The samples of a Gaussian kernel, centred, if they are at hand.
 
     Raises
     ------
@@ -124,7 +133,7 @@ def kernel_rows(X, kernel=None, *, constant=0.0, budget=MEMORY_BUDGET) -> Kernel
         matrix = 0.5 * (matrix + matrix.T)
     else:
         # distances do not change under a shift; what they are formed from becomes small
-        matrix = inner_products(X if name == "linear" else Features(X, centred=name == "rbf").Z)
+        matrix = inner_products(X if name == "linear" else (features or Features(X, centred=name == "rbf")).Z)
         matrix = matrix if name == "linear" else _from_inner(matrix, kernel)
     if constant:
         matrix += constant
@@ -134,13 +143,16 @@ def kernel_rows(X, kernel=None, *, constant=0.0, budget=MEMORY_BUDGET) -> Kernel
 def training_kernel(objective: Objective, samples: Samples):
     """Return the kernel that an objective's dual needs (1 / mu folds a penalised intercept in), and its `Features`.
 
-    The features are those of a linear learner, else None.
+    The features are those of a linear learner or of a Gaussian kernel of dense samples, else None.
     """
-    mu = objective.intercept
-    if objective.kernel is not None:
-        return kernel_rows(samples.X, objective.kernel, constant=1.0 / mu if mu else 0.0), None
-    features = Features(samples.X, centred=mu == 0)
-    return kernel_rows(features.Z, constant=1.0 / mu if mu else 0.0), features
+    mu, kernel = objective.intercept, objective.kernel
+    constant = 1.0 / mu if mu else 0.0
+    if kernel is None:
+        features = Features(samples.X, centred=mu == 0)
+        return kernel_rows(features.Z, constant=constant), features
+    gaussian = kernel.name == "rbf" and not sp.issparse(samples.X)
+    features = Features(samples.X, centred=True) if gaussian else None
+    return kernel_rows(samples.X, kernel, constant=constant, features=features), features
 
 
 def _proven(kernel) -> bool:

@@ -3,7 +3,15 @@
 import numpy as np
 
 from learningcurves.errors import Status
-from learningcurves.solvers.preconditioners import FACTOR_FROM, Coarse, Identity, coarse_fits, preconditioner
+from learningcurves.solvers.preconditioners import (
+    FACTOR_FROM,
+    Coarse,
+    Identity,
+    coarse_fits,
+    factor_effort,
+    preconditioner,
+)
+from learningcurves.solvers.sample_factor import drawn_samples
 from learningcurves.solvers.smooth import SmoothSystem
 
 INNER_RTOL = 1e-5  # relative residual of the single-precision inner solves
@@ -131,12 +139,19 @@ def _stays_finite(x, alpha, p):
 def chosen_inverse(system: SmoothSystem, scores, weights, rhs):
     """Preconditioner of the cheapest way to solve H x = rhs, twice to seven digits, and a start: (inverse, x or None).
 
-    The rule counts everything in steps of conjugate gradients, from times measured (docs/theory.md, matrix-free
-    solves): a few plain steps show how many a digit takes; the low-rank inverse costs about `COARSE_COST` steps and
-    then two a digit; a factor costs (P + P^2 / n) / 12 and then one a digit. Small systems are factored at once.
+    Where the curvature is no more than a few hundred times reg, draws of the samples do at little cost. Else the rule
+    counts in steps of conjugate gradients (docs/theory.md, matrix-free solves). A factor that costs no more than
+    `TRIAL` of them is made: about one step a digit is left. Else a few plain steps show how many a digit takes; the
+    low-rank inverse costs about `COARSE_COST` steps and then two a digit.
     """
     size = system.n_parameters * system.n_outputs
     if system.single is None or size <= FACTOR_FROM:
+        return preconditioner(system, scores, weights), None
+    drawn = drawn_samples(system, scores, weights) if system.n_outputs == 1 else None
+    if drawn is not None:
+        return drawn, None
+    effort = factor_effort(system, scores, weights) if system.fits_factor else np.inf
+    if effort <= TRIAL:
         return preconditioner(system, scores, weights), None
     norm = np.sqrt(_dot(rhs, rhs))[None, :, None]
     norm = np.where(norm > 0, norm, 1.0)
@@ -148,12 +163,10 @@ def chosen_inverse(system: SmoothSystem, scores, weights, rhs):
     gained = -np.log10(max(float(relative.max()), 1e-7))
     pace = steps / gained if gained > 0.5 and status is not Status.INDEFINITE else np.inf
     left = DIGITS - max(gained, 0.0)
-    costs = {"plain": pace * left}
+    costs = {"plain": pace * left, "factor": effort + left}
     if coarse_fits(system):
         costs["coarse"] = COARSE_COST + 2.0 * left if pace <= 10.0 else np.inf
-    if system.fits_factor:
-        costs["factor"] = (system.n_parameters + size**2 / len(system.y)) * system.n_outputs / 12.0 + left
-    else:
+    if not system.fits_factor:
         costs["factor"] = COARSE_COST + 0.7 * pace * left
     best = min(costs, key=lambda name: costs[name])
     if best == "plain" and np.isfinite(pace):

@@ -7,14 +7,8 @@ import numpy as np
 from learningcurves.errors import Status
 from learningcurves.solvers.certificate import gradient_scale_at, relative_gradient
 from learningcurves.solvers.linear_solve import FLOOR, conjugate_gradients, refined_solve
-from learningcurves.solvers.preconditioners import (
-    Coarse,
-    Grouped,
-    coarse_fits,
-    column_inverses,
-    preconditioner,
-    strongest_samples,
-)
+from learningcurves.solvers.preconditioners import Coarse, Grouped, coarse_fits, column_inverses, preconditioner
+from learningcurves.solvers.sample_factor import strongest_samples
 from learningcurves.solvers.smooth import SmoothSystem
 
 TOLERANCE = 1e-14  # smallest relative gradient aimed at: at weak regularisation 1e-12 leaves 1e-4 of a slope

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import scipy.linalg as sla
 
+from learningcurves.solvers.sample_factor import SampleFactor, factor_solve, telling_samples
 from learningcurves.solvers.smooth import DENSE_LIMIT, SmoothSystem
 
 FACTOR_FROM = 200  # parameters up to which a factor in double precision costs next to nothing
 INVERT_TO = 1_200  # parameters up to which the explicit inverse of a factor pays: two products instead of two solves
-CANCELS = 1e6  # curvature in units of reg beyond which `SampleFactor` loses single precision
 RANK = 64  # directions of large variance that `Coarse` treats exactly
 
 
@@ -43,7 +43,7 @@ class Factor:
         if self.inverse is not None:
             solved = self.inverse @ flat.astype(self.inverse.dtype, copy=False)
         else:
-            solved = _solved(self.factor, flat)
+            solved = factor_solve(self.factor, flat)
         return np.ascontiguousarray(solved.astype(vectors.dtype, copy=False).reshape(P, K, B).transpose(0, 2, 1))
 
 
@@ -56,58 +56,6 @@ def _inverted(factor):
         block[:] = np.tril(block) + np.tril(block, -1).T
         inverse[i : i + 64, i + 64 :] = inverse[i + 64 :, i : i + 64].T
     return inverse
-
-
-class SampleFactor:
-    r"""Inverse of a Hessian from the samples that have curvature, where these are fewer than the parameters.
-
-    :math:`H \approx D + Z^\top Z` with Z of shape (r, P), and :math:`H^{-1}=D^{-1}-D^{-1}Z^\top(I+ZD^{-1}Z^\top)^{-1}ZD^{-1}`
-    needs a factor of r x r only. In single precision.
-    """
-
-    def __init__(self, system: SmoothSystem, rows, root):
-        diagonal = system.penalty[:, 0, 0].copy()
-        if system.has_intercept and diagonal[-1] == 0:  # free: as stiff again as the samples make it
-            diagonal[-1] = max(float(root @ root), np.finfo(np.float32).tiny)
-        self.scale = np.sqrt(1.0 / diagonal).astype(np.float32)[:, None]
-        self.Z = system.single[rows]
-        self.Z *= root[rows, None].astype(np.float32)
-        self.Z *= self.scale[:, 0]
-        inner = sla.blas.ssyrk(1.0, self.Z.T, trans=1, lower=1)
-        inner[np.diag_indices_from(inner)] += 1.0
-        self.factor = np.asfortranarray(sla.cholesky(inner, lower=True, overwrite_a=True, check_finite=False))
-
-    def __call__(self, vectors):
-        """Apply the inverse to (P, B, 1) arrays."""
-        flat = vectors[..., 0] * self.scale
-        flat -= self.Z.T @ _solved(self.factor, self.Z @ flat)
-        flat *= self.scale
-        return flat.astype(vectors.dtype, copy=False)[..., None]
-
-
-def strongest_samples(system: SmoothSystem, scores, weights) -> SampleFactor | None:
-    """`SampleFactor` of a third as many samples as parameters, those of largest curvature: far from the minimum of a
-    weakly regularised fit, where few samples have any; None where single precision does not hold it.
-    """
-    root = system.curvature_roots(scores, weights)[:, 0]
-    size = _curvature(system, root)
-    if size.sum() > CANCELS * system.objective.reg:
-        return None
-    count = min(len(size), system.n_parameters // 3)
-    return SampleFactor(system, np.sort(np.argpartition(-size, count - 1)[:count]), root)
-
-
-def _curvature(system, root):
-    return root**2 * (system.row_norms**2 + system.has_intercept)
-
-
-def _solved(factor, flat):
-    """Solve L L' x = flat (P, B)."""
-    if flat.shape[1] > 1:
-        return sla.cho_solve((factor, True), np.asarray(flat, dtype=factor.dtype, order="F"), check_finite=False)
-    trsv = sla.blas.strsv if factor.dtype == np.float32 else sla.blas.dtrsv  # several times faster for one column
-    half = trsv(factor, flat[:, 0].astype(factor.dtype, copy=False), lower=1)
-    return trsv(factor, half, lower=1, trans=1, overwrite_x=1)[:, None]
 
 
 class Coarse:
@@ -281,6 +229,17 @@ def column_inverses(inverse, n_columns) -> list:
     return inverse.inverses if isinstance(inverse, Grouped) else [inverse] * n_columns
 
 
+def factor_effort(system: SmoothSystem, scores, weights) -> float:
+    """Steps of conjugate gradients that making the factor of `preconditioner` is worth, from times measured."""
+    N, P, K = len(system.y), system.n_parameters, system.n_outputs
+    if K > 1:
+        return (P + (P * K) ** 2 / N) * K / 12.0
+    rows, root = telling_samples(system, scores, weights)
+    if rows is not None:
+        return 3.0 + len(rows) ** 2 * (P + len(rows) / 3.0) / (8.0 * N * P)
+    return P * (len(root) + P) / (8.0 * N)
+
+
 def preconditioner(system: SmoothSystem, scores, weights, *, fast=True):
     """Choose by size: a factor below `DENSE_LIMIT` parameters, else Kronecker (dense softmax) or the diagonal."""
     size = system.n_parameters * system.n_outputs
@@ -289,9 +248,8 @@ def preconditioner(system: SmoothSystem, scores, weights, *, fast=True):
     if system.fits_factor:
         single = fast and size > FACTOR_FROM and not system.is_sparse
         if single and system.n_outputs == 1 and system.single is not None:
-            root = system.curvature_roots(scores, weights)[:, 0]
-            rows = system.telling_rows(root)
-            if len(rows) <= system.n_parameters and _curvature(system, root).sum() <= CANCELS * system.objective.reg:
+            rows, root = telling_samples(system, scores, weights)
+            if rows is not None:
                 return SampleFactor(system, rows, root)
         return Factor(system, scores, weights, dtype=np.float32 if single else np.float64)
     if system.n_outputs > 1 and not system.is_sparse and system.n_parameters <= DENSE_LIMIT:

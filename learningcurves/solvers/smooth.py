@@ -18,7 +18,7 @@ from learningcurves.solvers.objective import Objective, Samples
 DENSE_LIMIT = 2_500  # above this many parameters the Hessian is never formed (docs/theory.md, matrix-free solves)
 BLOCKS_LIMIT = 2**24  # numbers of second derivatives of the outputs kept (128 MiB), where they are costly
 SINGLE_LIMIT = 2**30  # bytes of samples above which no copy in single precision is kept
-NEGLECTED = 150.0  # curvature (trace) in units of reg that a preconditioner may leave out: it spreads over many directions
+NEGLECTED = 150.0  # curvature (trace) over reg that a preconditioner may leave out: it spreads over many directions
 
 
 def _used(columns):

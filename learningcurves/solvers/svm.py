@@ -17,7 +17,7 @@ from learningcurves.solvers.margin_factor import EPS
 from learningcurves.solvers.objective import KernelSpec, Objective, Samples, encode_labels
 from learningcurves.solvers.path import WeightPath
 from learningcurves.solvers.svm_certificate import svm_certificate
-from learningcurves.solvers.svm_direction import Direction, directions, fixed_direction
+from learningcurves.solvers.svm_direction import directions, fixed_direction
 from learningcurves.solvers.svm_trace import svm_path
 
 
@@ -124,7 +124,10 @@ class HingePath(WeightPath):
 def share_kernel(objective: Objective, samples: Samples) -> SharedKernel:
     """Return the kernel that every lambda uses."""
     spec = objective.kernel or KernelSpec("linear")
-    return SharedKernel(*training_kernel(objective, samples), KernelScores(samples.X, spec))
+    rows, features = training_kernel(objective, samples)
+    if objective.kernel is None:
+        return SharedKernel(rows, features, KernelScores(samples.X, spec))
+    return SharedKernel(rows, None, KernelScores(samples.X, spec, features))
 
 
 def bounds(objective, samples):
