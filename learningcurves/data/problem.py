@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -184,13 +185,13 @@ class Dataset:
 class SampleSets:
     """The four sample sets of every backdoor problem, whatever its labels are."""
 
-    X_clean: np.ndarray
+    X_clean: Any  # an array, or what is read like one: sparse rows, faces kept as bytes
     y_clean: np.ndarray
-    X_backdoor: np.ndarray
+    X_backdoor: Any
     y_backdoor: np.ndarray
-    X_test: np.ndarray
+    X_test: Any
     y_test: np.ndarray
-    X_triggered: np.ndarray
+    X_triggered: Any
     y_triggered: np.ndarray
 
     @property

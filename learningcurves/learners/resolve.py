@@ -127,7 +127,7 @@ def resolve(model, problem, *, at=0.0, warn=True, n_beta=1) -> Resolved:
 def _remedy(found, at):
     """Say what to do about a model that is off its optimum at one beta: it may be at that of the other end."""
     if at in (0, 1) and found.objective.loss.name != "hinge" and found.problem.n_backdoor:
-        other, _ = given_residual(found, 1.0 - at)
+        other = given_residual(found, 1.0 - at)[0]
         if other < 0.1 * found.residual:
             trained = "with the backdoor samples" if at == 0 else "without the backdoor samples"
             return (
