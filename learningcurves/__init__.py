@@ -23,6 +23,7 @@ _WHERE = {
         "load_cifar10", "load_cifar10_pair", "load_imagenette", "load_imagenette_pair", "load_mnist", "load_mnist_pair",
     ),
     "learningcurves.data.colour_files": ("load_gtsrb", "load_mnist_m"),
+    "learningcurves.data.arrays": ("load_npz", "save_npz"),
     "learningcurves.data.faces": ("Faces", "load_faces"),
     "learningcurves.data.drawn_faces": ("draw_faces", "write_drawn_faces"),
     "learningcurves.data.attributes": ("AttributeProblem", "poison_attributes"),

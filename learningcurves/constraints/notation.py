@@ -48,6 +48,10 @@ class Constraints:
         """Outputs that some line speaks of, sorted."""
         return tuple(sorted({i for line in self.lines for i in variables(line.formula)}))
 
+    def __repr__(self):
+        outputs = "any number of" if self.n_variables is None else self.n_variables
+        return f"Constraints({len(self.lines)} lines on {outputs} outputs: {shortened('; '.join(line.text for line in self.lines))})"
+
     def check_size(self, n: int) -> int:
         """Return the number of outputs `n` if the lines fit it."""
         if self.n_variables is not None and n != self.n_variables:

@@ -48,6 +48,12 @@ class CurvePoint:
     certificate: Certificate
     status: Status
 
+    def __repr__(self):
+        return (
+            f"CurvePoint at beta={self.beta:g}: triggered loss {self.loss_triggered:.4g}, bk {self.bk:.3f}, clean accuracy "
+            f"{self.accuracy_clean:.3f}, slope {self.slope:.4g}, |w - w*| <= {self.bound:.1e}, {self.status.name.lower()}"
+        )
+
 
 @deferred("slope", "slope_status")
 @dataclass(frozen=True, eq=False)
@@ -212,7 +218,15 @@ COLUMNS = ("beta", "loss_triggered", "loss_clean", "bk", "accuracy_clean", "rho"
 
 @dataclass(frozen=True, eq=False)
 class LearningCurves:
-    """Curves of one learner and problem at several lambda, in the order asked for; a sequence."""
+    """Curves of one learner and problem at several lambda: a sequence of `LearningCurve`.
+
+    Attributes
+    ----------
+    curves : tuple of LearningCurve
+        In the order of the lambda that were asked for; ``curves[i]`` and ``for curve in curves`` work.
+    reg : ndarray
+        lambda of every curve.
+    """
 
     curves: tuple[LearningCurve, ...]
 

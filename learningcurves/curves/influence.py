@@ -43,6 +43,13 @@ class PairwiseInfluence:
         """(number of triggered test samples, number of training samples)."""
         return self.left.shape[0], self.right.shape[0]
 
+    def __repr__(self):
+        k, m = self.shape
+        return (
+            f"PairwiseInfluence of {m} {self.samples} samples on {k} triggered test samples, "
+            f"in factors of {self.left.shape[1]} columns; .block() and .top() read it"
+        )
+
     def block(self, rows=slice(None), cols=slice(None)) -> np.ndarray:
         """I(t, j) for some test samples (rows) and training samples (cols)."""
         return -(self.left[rows] @ self.right[cols].T)

@@ -48,6 +48,15 @@ class RegGradient:
         names = ("beta", "loss_triggered", "loss_clean", "slope", "bk", "bandwidth")
         return pd.DataFrame({name: getattr(self, name) for name in names})
 
+    def __repr__(self):
+        points = (0, -1) if len(self.beta) > 1 else (0,)
+        lines = (
+            f"\n  beta = {self.beta[i]:g}: d/dreg of the triggered loss {self.loss_triggered[i]:.4g}, of the clean loss "
+            f"{self.loss_clean[i]:.4g}, of the slope {self.slope[i]:.4g}"
+            for i in points
+        )
+        return f"RegGradient at reg={self.reg:g}, {len(self.beta)} values of beta" + "".join(lines)
+
 
 def reg_gradient(model, problem, beta=(0.0, 1.0)) -> RegGradient:
     """Differentiate a learning curve in lambda, with the factors of its own solve.

@@ -43,7 +43,19 @@ def load_digits_classes(classes: Iterable = range(10), *, n_train=None, seed=0) 
     """Return scikit-learn's handwritten digits; the i-th of `classes` is label i.
 
     The split is stratified and drawn from a named stream. The test set (30 %) does not depend on `n_train`, and a
-    larger training set contains every smaller one. Parameters as for `load_digits_pair`.
+    larger training set contains every smaller one.
+
+    Parameters
+    ----------
+    classes : sequence of int, default=all ten
+        The digits.
+    n_train, seed : int
+        As for `load_digits_pair`.
+
+    Returns
+    -------
+    Dataset
+        As for `load_digits_pair`; 1258 training and 539 test samples of all ten digits.
     """
     from sklearn.datasets import load_digits
 

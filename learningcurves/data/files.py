@@ -69,7 +69,17 @@ def load_mnist(
 ) -> Dataset:
     """Return MNIST digits, the i-th of `classes` as label i; all samples by default (60,000 x 784 floats: 376 MB).
 
-    Parameters as for `load_mnist_pair`.
+    Parameters
+    ----------
+    classes : sequence of int, default=all ten
+        The digits.
+    root, draw, n_train, n_test, size, seed
+        As for `load_mnist_pair`, but that `n_train` is all samples by default.
+
+    Returns
+    -------
+    Dataset
+        As for `load_mnist_pair`.
     """
     classes = check_classes(classes, DIGITS, "digits")
     files = {part: [f"{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")] for part in ("train", "t10k")}
@@ -90,12 +100,19 @@ def load_mnist(
 
 
 def load_cifar10_pair(a, b, *, root=None, draw="random", n_train=1500, n_test=None, size=None, seed=0) -> Dataset:
-    """Return two CIFAR-10 classes, given by name ("airplane") or index: `a` is label 0, `b` is label 1.
+    """Return two CIFAR-10 classes: `a` is label 0, `b` is label 1.
 
     Reads the official python batches (as data, without running the pickle) or an .npz of losslessly coded images
-    (`train.npz`, `test.npz` with `delta` and `label`). The paper's draw is the one of `load_mnist_pair`, on the
-    official order of the images. Other parameters as for `load_mnist_pair`, here with sides that divide 32, or are
-    multiples of it.
+    (`train.npz`, `test.npz` with `delta` and `label`).
+
+    Parameters
+    ----------
+    a, b : str or int
+        Name ("airplane") or index.
+    root, draw, n_train, n_test, seed
+        As for `load_mnist_pair`; the paper's draw is on the official order of the images.
+    size : int, optional
+        Side of the images, by default 32: a divisor of it or a multiple.
 
     Returns
     -------
@@ -108,7 +125,20 @@ def load_cifar10_pair(a, b, *, root=None, draw="random", n_train=1500, n_test=No
 def load_cifar10(
     classes: Iterable = range(10), *, root=None, draw="random", n_train=None, n_test=None, size=None, seed=0
 ) -> Dataset:
-    """Return CIFAR-10 classes, the i-th of `classes` as label i; parameters as for `load_cifar10_pair`."""
+    """Return CIFAR-10 classes, the i-th of `classes` as label i; all samples by default (50,000 x 3072 floats: 1.2 GB).
+
+    Parameters
+    ----------
+    classes : sequence of str or int, default=all ten
+        Names ("airplane", ...) or indices.
+    root, draw, n_train, n_test, size, seed
+        As for `load_cifar10_pair`, but that `n_train` is all samples by default.
+
+    Returns
+    -------
+    Dataset
+        As for `load_cifar10_pair`.
+    """
     classes = check_classes(classes, CIFAR10, "CIFAR-10 classes")
 
     def coded(place):
@@ -156,7 +186,20 @@ def load_imagenette_pair(a, b, *, root=None, n_train=None, n_test=None, size=64,
 
 
 def load_imagenette(classes, *, root=None, n_train=None, n_test=None, size=64, seed=0) -> Dataset:
-    """Return Imagenette classes, the i-th of `classes` as label i; parameters as for `load_imagenette_pair`."""
+    """Return Imagenette classes, the i-th of `classes` as label i.
+
+    Parameters
+    ----------
+    classes : sequence of str or int
+        Names ("tench", ...) or indices.
+    root, n_train, n_test, size, seed
+        As for `load_imagenette_pair`.
+
+    Returns
+    -------
+    Dataset
+        As for `load_imagenette_pair`.
+    """
     classes = check_classes(classes, IMAGENETTE, "Imagenette classes")
     size = check_integer(size, "size", low=1, hint="It is the side of the pictures in pixels.")
     names = tuple(list(_WNIDS)[c] for c in classes)

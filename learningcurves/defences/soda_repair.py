@@ -133,6 +133,11 @@ def repair_soda(
         A batch holds `n_reconstructed` reconstructed images, drawn anew each time, and the rest are clean samples, each
         once an epoch.
     seed : int, default=0
+    threads : int or None, default=1
+
+    Returns
+    -------
+    SodaRepair
 
     Raises
     ------

@@ -143,6 +143,10 @@ def dataset_from_torch(train, test, *, value_range=(0.0, 1.0), name: str = "torc
     value_range : tuple (low, high), default=(0, 1)
         Of the images; bytes need (0, 255).
     name : str
+
+    Returns
+    -------
+    Dataset
     """
     arrays = []
     for part, what in ((train, "train"), (test, "test")):

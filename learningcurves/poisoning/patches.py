@@ -171,13 +171,29 @@ class ImagePatch(StampedTrigger):
 
 
 def badnets_patch(position="bottom_right", alpha=1.0) -> ImagePatch:
-    """Return the 3x3 BadNets pattern with its published values, the same on all channels."""
+    """Return the 3x3 BadNets pattern with its published values, the same on all channels.
+
+    Parameters
+    ----------
+    position, alpha
+        As for `ImagePatch`.
+
+    Returns
+    -------
+    ImagePatch
+    """
     return ImagePatch(_BADNETS, position=position, alpha=alpha)
 
 
 @dataclass(frozen=True)
 class Checkerboard(StampedTrigger):
-    """The 3x3 BadNets pattern in all four corners, the left ones mirrored, as clean-label attacks use it."""
+    """The 3x3 BadNets pattern in all four corners, the left ones mirrored, as clean-label attacks use it.
+
+    Parameters
+    ----------
+    alpha : float in (0, 1], default=1
+        Opacity; 1 replaces the pixels.
+    """
 
     alpha: float = 1.0
     kind: ClassVar[str] = "checkerboard"

@@ -32,7 +32,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PerClass(Trigger):
-    """One trigger of any kind for each true class: the c-th goes on samples of the c-th sorted label."""
+    """One trigger of any kind for each true class.
+
+    Parameters
+    ----------
+    triggers : sequence of Trigger
+        As many as there are classes; the c-th goes on samples of the c-th sorted label.
+    """
 
     triggers: tuple[Trigger, ...]
     per_class: ClassVar[bool] = True
