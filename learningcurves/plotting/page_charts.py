@@ -125,7 +125,8 @@ def _spread(chart, content):
     return change(chart)
 
 
-def _scatter(content, loss, scale, slopes, sign):
+def _slope_axis(loss, scale, slopes, sign) -> dict[str, Any]:
+    """Title, scale and ticks of the axis of slopes."""
     import altair as alt
 
     low, high = (float(slopes.min()), float(slopes.max())) if len(slopes) else (0.0, 1.0)
@@ -147,10 +148,17 @@ def _scatter(content, loss, scale, slopes, sign):
         x["axis"] = alt.Axis(values=symlog_ticks(low, high, step).tolist(), format="~g", labelOverlap=True)
     else:
         x["scale"] = alt.Scale(domain=domain, nice=False, padding=8)
+    return x
+
+
+def _reg_colour(content):
+    """Colour of a mark by its lambda."""
+    import altair as alt
+
     regs = [v for axis in content["axes"] if axis["name"] == "reg" for v in axis["values"] if not isinstance(v, str)]
     log = len(regs) > 1 and min(regs) > 0 and max(regs) > 10 * min(regs)
     marks: dict[str, Any] = {"values": regs} if len(regs) <= 8 else {"tickCount": 6}
-    color = alt.Color(
+    return alt.Color(
         "reg:Q",
         title="λ",
         scale=alt.Scale(
@@ -160,6 +168,12 @@ def _scatter(content, loss, scale, slopes, sign):
         ),
         legend=alt.Legend(format="~g", gradientLength=200, **marks),
     )
+
+
+def _scatter(content, loss, scale, slopes, sign):
+    import altair as alt
+
+    x, color = _slope_axis(loss, scale, slopes, sign), _reg_colour(content)
     measures = [m for m in content["measures"] if m not in ("slope", "theta")]
     hover = [
         alt.Tooltip("slope:Q", title="slope at β", format=".4~g"),

@@ -125,35 +125,10 @@ class SlopeScatterDisplay(Display):
             else:
                 flat = take_axes(ax, n, "this scatter")
                 self.figure_, self.ax_ = flat[0].figure, ax
+            look = {"norm": norm, "cmap": SEQUENTIAL, "s": 14}
             for axes, measure in zip(flat, self.measures, strict=True):
                 set_scale(axes, "x", xscale, good["slope"])
-                for group in groups:
-                    rows = good[good["group"] == group]
-                    self.scatters_[measure, group] = axes.scatter(
-                        self.sign_ * rows["slope"],
-                        rows[measure],
-                        c=rows["color"].to_numpy(dtype=float),
-                        norm=norm,
-                        cmap=SEQUENTIAL,
-                        marker=styles[group].marker,
-                        s=14,
-                        linewidth=0.3,
-                        edgecolor=INK,
-                    )
-                lost = self.points[~self.points["ok"]]
-                if len(lost):
-                    self.failures_[measure] = axes.scatter(
-                        np.full(len(lost), 0.02),
-                        lost[measure],
-                        marker="x",
-                        s=14,
-                        linewidth=1.0,
-                        c=lost["color"].to_numpy(dtype=float),
-                        norm=norm,
-                        cmap=SEQUENTIAL,
-                        transform=axes.get_yaxis_transform(),
-                    )
-                    axes.margins(x=0.1)
+                self._draw(axes, measure, styles, look)
                 axes.set_ylabel(axis_label(measure, self.loss))
             label = axis_label(f"-{self.y}" if self.sign_ < 0 else self.y, self.loss)
             if ax is None and n > 1:
@@ -171,3 +146,29 @@ class SlopeScatterDisplay(Display):
             host = self.figure_ if ax is None else None
             self.legend_ = outside_legend(host, flat[0], handles if legend else [])
         return self
+
+    def _draw(self, axes, measure, styles, look):
+        """Draw the points of one measure, a marker a group, and crosses at the edge for cells without a slope."""
+        good, lost = self.points[self.points["ok"]], self.points[~self.points["ok"]]
+        for group in sort_groups(styles):
+            rows = good[good["group"] == group]
+            self.scatters_[measure, group] = axes.scatter(
+                self.sign_ * rows["slope"],
+                rows[measure],
+                c=rows["color"].to_numpy(dtype=float),
+                marker=styles[group].marker,
+                linewidth=0.3,
+                edgecolor=INK,
+                **look,
+            )
+        if len(lost):
+            self.failures_[measure] = axes.scatter(
+                np.full(len(lost), 0.02),
+                lost[measure],
+                c=lost["color"].to_numpy(dtype=float),
+                marker="x",
+                linewidth=1.0,
+                transform=axes.get_yaxis_transform(),
+                **look,
+            )
+            axes.margins(x=0.1)
