@@ -6,6 +6,7 @@ import pandas as pd
 import study
 
 import learningcurves as lc
+from learningcurves.errors import SolveFailed
 from learningcurves.grid.problems import problem_of
 from learningcurves.grid.tasks import make_learner
 
@@ -39,7 +40,10 @@ def grids(kind, pairs):
 def measure_region(task):
     """The safe region over the lambda of a task, its ends bisected on exact solves: the same in each of its cells."""
     reg = [cell["reg"] for cell in task.cells]
-    region = lc.safe_region(make_learner(task.cells[0]), problem_of(task.cells[0], task.places), reg=reg)
+    try:
+        region = lc.safe_region(make_learner(task.cells[0]), problem_of(task.cells[0], task.places), reg=reg)
+    except SolveFailed as error:  # without one lambda there is no region: the cells share its reason
+        return [{"status": error.status.name.lower(), "message": str(error)} for _ in reg]
     low = min((a for a, _ in region.intervals), default=float("nan"))
     high = max((b for _, b in region.intervals), default=float("nan"))
     facts = {"n_intervals": len(region.intervals), "safe_low": low, "safe_high": high, "best": region.best}
@@ -60,17 +64,17 @@ def maps(table):
 
 # %% Is the region stable?
 def regions(table):
-    """Return one row a cell: the hull of the safe lambda at p = 0.1 (linear learners)."""
-    part = table[table.status == "ok"].astype({"n_intervals": int})
+    """Return one row a cell: the hull of the safe lambda at p = 0.1 (linear learners), or why there is none."""
+    part = table.assign(status=table.status.where(table.status == "ok", "failed")).astype({"n_intervals": "Int64"})
     keys = ["pair", "learner", "trigger", "seed"]
     facts = ["n_intervals", "safe_low", "safe_high", "searched_low", "searched_high", "best"]
-    return part.drop_duplicates(keys)[[*keys, *facts]]
+    return part.drop_duplicates(keys)[[*keys, *facts, "status"]]
 
 
 def stability(found):
     """Share of lambda (on the log scale) that pairs of regions have in common, by the one thing the two differ in."""
     rows = []
-    for name, group in found.groupby("learner", sort=False):
+    for name, group in found[found.status == "ok"].groupby("learner", sort=False):
         cells = group.to_dict("records")
         scores = {}
         for i, a in enumerate(cells):

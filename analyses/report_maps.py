@@ -21,6 +21,9 @@ def maps():
 
 
 def _regions(kind, found):
+    failed = found[found.status != "ok"]
+    lost = f" {len(failed)} could not be searched, since a solve failed." if len(failed) else ""
+    found = found[found.status == "ok"]
     rows = []
     for name, group in found.groupby("learner", sort=False):
         some = group[group.n_intervals > 0]
@@ -33,7 +36,7 @@ def _regions(kind, found):
     return section(
         f"{kind}, p = 0.1; {_count(found.pair, 'pair')}, {_count(found.seed, 'seed')}, {_count(found.trigger, 'trigger')} "
         f"({', '.join(found.trigger.unique())}), λ searched from {number(low)} to {number(high)}. *Open above*: the region "
-        "reaches the end of that range and may go on."
+        f"reaches the end of that range and may go on.{lost}"
         + (f" {several} of the regions are in pieces; their ends are those of the hull." if several else ""),
         markdown(head, rows),
         _stability(found, table(f"stability_{kind}")),

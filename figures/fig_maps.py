@@ -64,10 +64,11 @@ for kind in given.data:
     found = draw.table(given, f"regions_{kind}")
     if found is None:
         continue
+    found = found[found.status == "ok"]
     learners = list(dict.fromkeys(found.learner))
     with local():
-        fig, axes = figure(len(learners), 1, PAGE, aspect=0.9, sharey=True, sharex=True)
-        rows = found[found.learner == learners[0]][["pair", "trigger"]].drop_duplicates().to_dict("records")
+        rows = found[["pair", "trigger"]].drop_duplicates().to_dict("records")
+        fig, axes = figure(len(learners), 1, PAGE, aspect=max(0.7, 0.13 * len(rows)), sharey=True, sharex=True)
         styles = group_styles(sorted(found.seed.unique()))
         for ax, learner in zip(axes[0], learners, strict=True):
             for i, row in enumerate(rows):
