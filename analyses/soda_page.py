@@ -68,7 +68,11 @@ def defences():
     found = table("soda_defences")
     if found is None:
         return None
-    return pd.DataFrame([in_words(r) for r in found.itertuples()])
+    rows = []
+    for r in found.itertuples():
+        again = "" if pd.isna(r.again) else f"{value(r, 'again')} [{value(r, 'again_low')}, {value(r, 'again_high')}]"
+        rows.append({**in_words(r), "ASR after 5 poisons": again})
+    return pd.DataFrame(rows)
 
 
 def in_words(r):
@@ -186,13 +190,14 @@ def hidden():
         clean = rows.loc["never attacked"]
         tried = rows.drop(index=["none", "never attacked", "smoothing"], errors="ignore")
         gone = tried[tried.asr <= 0.1]
-        hard = gone[gone.poisons_to_relearn >= clean.poisons_to_relearn]
+        hard = gone[gone.again_low <= clean.again_high]
         slope = gone.slope / clean.slope
         said = f"ASR is at most 0.1 after {', '.join(gone.index) or 'none'}"
         if len(gone):
             said += (
-                f"; of these, as many poisons as in a network that was never attacked ({poisons(clean)}) are needed after "
-                f"{', '.join(hard.index) or 'none'}, and slopes are {slope.min():.2g} to {slope.max():.2g} of that network's"
+                f". Five poisons bring it back to {gone.again.min():.2f} to {gone.again.max():.2f} in these, against "
+                f"{clean.again:.2f} in a network that was never attacked (intervals overlap after "
+                f"{', '.join(hard.index) or 'none'}); their slopes are {slope.min():.2g} to {slope.max():.2g} of that network's"
             )
         lines.append(f"- **{attack}** ({rows.seeds.max():.0f} networks): {said}.")
     return "\n".join(lines)
