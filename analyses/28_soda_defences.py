@@ -28,6 +28,7 @@ DEFENCES = (
     "none", "finetune", "fineprune", "ANP", "Neural Cleanse", "last layer anew", "smoothing", *REPAIRS, "never attacked",
 )  # fmt: skip
 RELEARN = (0, 5, 20, 50)
+FEW = 5  # poisons of the re-training that the table compares defences by
 N_CLEAN, N_TEST = 500, 2000  # the defender's clean samples; test images of a re-training
 ANP_STEPS, CLEANSE_STEPS = 500, 200  # published: 2,000 for ANP
 LEVEL = 0.5  # ASR from which a backdoor counts as back
@@ -111,6 +112,10 @@ def by_defence(table):
             ours = relearn[(relearn[keys] == [data, kind, defence]).all(axis=1)]
             poisons = ours.groupby("seed").apply(needed, include_groups=False) if len(ours) else pd.Series(dtype=float)
             most = ours["count"].max() if len(ours) else np.nan
+            again = ours[ours["count"] == FEW] if len(ours) else ours
+            if len(again):
+                found = attacks.pooled(again, "asr")
+                row |= {f"again{name.removeprefix('asr')}": value for name, value in found.items()}
             row |= {
                 "n_poison": done.n_poison.median(),
                 "n_clean": done.n_clean.median(),

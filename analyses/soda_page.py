@@ -70,16 +70,38 @@ def defences():
         return None
     rows = []
     for r in found.itertuples():
-        rates = {n.upper(): "failed" for n in ("asr", "acc", "ra")}
-        if r.seeds:
-            rates = {
-                n.upper(): f"{value(r, n)} [{value(r, n + '_low')}, {value(r, n + '_high')}]"
-                for n in ("asr", "acc", "ra")
-            }
-        slopes = {"slope before": number(r.slope_before), "after": number(r.slope)}
-        again = "" if pd.isna(r.most_tried) else poisons(r)
-        rows.append({"attack": r.attack, "defence": r.defence, **rates, **slopes, "poisons to re-learn": again})
+        again = "" if pd.isna(r.again) else f"{value(r, 'again')} [{value(r, 'again_low')}, {value(r, 'again_high')}]"
+        rows.append({**in_words(r), "ASR after 5 poisons": again})
     return pd.DataFrame(rows)
+
+
+def in_words(r):
+    """Return a row of analyses 12 and 28 as cells of a table."""
+    rates = {n.upper(): "failed" for n in ("asr", "acc", "ra")}
+    if r.seeds:
+        rates = {
+            n.upper(): f"{value(r, n)} [{value(r, n + '_low')}, {value(r, n + '_high')}]" for n in ("asr", "acc", "ra")
+        }
+    slopes = {"slope before": number(r.slope_before), "after": number(r.slope)}
+    again = "" if pd.isna(r.most_tried) else poisons(r)
+    return {
+        "attack": r.attack,
+        "defence": r.defence,
+        "networks": r.seeds,
+        **rates,
+        **slopes,
+        "poisons to re-learn": again,
+    }
+
+
+def stamped():
+    """Stamped attacks on larger networks, from the table of analysis 12."""
+    found = table("defences")
+    if found is None:
+        return None
+    found = found.assign(failed=0, poisons_least=found.poisons_to_relearn, poisons_most=found.poisons_to_relearn)
+    found = found.fillna({name: np.inf for name in ("poisons_to_relearn", "poisons_least", "poisons_most")})
+    return pd.DataFrame([{"data": r.data, **in_words(r)} for r in found.itertuples()])
 
 
 def value(row, name):
@@ -155,6 +177,32 @@ def findings():
     return "\n".join(f"- {line}" for line in lines)
 
 
+def hidden():
+    """Say which defences leave a network that is as hard to backdoor again as one that was never attacked."""
+    found = table("soda_defences")
+    if found is None:
+        return None
+    lines = []
+    for attack, group in found[found.seeds > 0].groupby("attack", sort=False):
+        rows = group.set_index("defence")
+        if "never attacked" not in rows.index:
+            continue
+        clean = rows.loc["never attacked"]
+        tried = rows.drop(index=["none", "never attacked", "smoothing"], errors="ignore")
+        gone = tried[tried.asr <= 0.1]
+        hard = gone[gone.again_low <= clean.again_high]
+        slope = gone.slope / clean.slope
+        said = f"ASR is at most 0.1 after {', '.join(gone.index) or 'none'}"
+        if len(gone):
+            said += (
+                f". Five poisons bring it back to {gone.again.min():.2f} to {gone.again.max():.2f} in these, against "
+                f"{clean.again:.2f} in a network that was never attacked (intervals overlap after "
+                f"{', '.join(hard.index) or 'none'}); their slopes are {slope.min():.2g} to {slope.max():.2g} of that network's"
+            )
+        lines.append(f"- **{attack}** ({rows.seeds.max():.0f} networks): {said}.")
+    return "\n".join(lines)
+
+
 def said_of_detection(data, part):
     known = part["attacks"].set_index("kind")
     attack = "; ".join(
@@ -227,6 +275,8 @@ PARTS = {
     "slopes": lambda: ranged("soda_slopes", "ratio"),
     "link": lambda: ranged("soda_link", "rank_correlation"),
     "defences": defences,
+    "hidden": hidden,
+    "stamped": stamped,
     "relearning": relearning,
     "neurons": lambda: table("soda_neurons_by_score"),
     "layers": lambda: table("soda_layers_mean"),
