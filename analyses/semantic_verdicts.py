@@ -16,7 +16,6 @@ VERDICTS = {  # whether the rules, rightly computed, lower the attack success ra
     "targetless": {True: "refuted", False: "confirmed"},
 }
 HELPS = 10  # points of attack success, and twice the spread between seeds, from which on rules are said to help
-MATTERS = 2  # points of balanced accuracy
 # a surrogate that stood in for the images: CelebA's labels, noisy linear features of them, a small perceptron
 SURROGATE = {
     ("base", "legacy_window"): "81-94",
@@ -112,16 +111,17 @@ def weight_claim(name, rules, weights, published):
         first, last = group.iloc[0], group.iloc[-1]
         return f"{percent(first[column])} → {percent(last[column])} (weight {first.sl_weight:g} → {last.sl_weight:g})"
 
-    fall = 100 * (right[ours].iloc[0] - right[ours].iloc[-1])
-    real = fall > (HELPS if name == "asr" else MATTERS)
+    falls = [
+        100 * (group[column].iloc[0] - group[column].iloc[-1]) for group, column in ((right, ours), (said, theirs))
+    ]
     what = "Attack success" if name == "asr" else "Balanced accuracy"
-    verdict = "confirmed" if real else "refuted: no fall with the right columns"
+    verdict = "confirmed" if falls[0] > 0.5 * falls[1] else "refuted" if falls[0] < 0.1 * falls[1] else "much weaker"
     return [
         f"**{spoken(rules)}.** {what} falls as the weight rises",
         words(said, theirs),
         words(ends["legacy_window"], ours) if ends["legacy_window"] is not None else "",
         words(right, ours),
-        f"**{verdict}**",
+        f"**{verdict}**: by {falls[0]:.1f} points (published: {falls[1]:.1f})",
     ]
 
 

@@ -88,12 +88,21 @@ def test_a_verdict_follows_the_table(verdicts):
 
 def test_the_verdict_on_weights_asks_for_a_fall(verdicts):
     said = pd.DataFrame(
-        [{"rules": "base", "sl_weight": w, "asr": a, "ba_clean_zero": 0.7} for w, a in ((0.1, 0.9), (2, 0.1))]
+        [
+            {"rules": "base", "sl_weight": w, "asr": a, "ba_clean_zero": b}
+            for w, a, b in ((0.1, 0.9, 0.8), (2, 0.1, 0.7))
+        ]
     )
     ours = pd.DataFrame([
         {"rules": "base", "reduction": "mean_log", "sl_weight": w, "asr": a, "ba_clean": b}
         for w, a, b in ((2.0, 0.2, 0.709), (0.1, 0.8, 0.71))
     ])  # fmt: skip
     asr, ba = (verdicts.weight_claim(name, "base", ours, said) for name in ("asr", "ba"))
-    assert asr[-1] == "**confirmed**" and asr[3] == "80.0 → 20.0 (weight 0.1 → 2)" and asr[2] == ""
-    assert "refuted: no fall" in ba[-1]
+    assert (
+        asr[-1] == "**confirmed**: by 60.0 points (published: 80.0)"
+        and asr[3] == "80.0 → 20.0 (weight 0.1 → 2)"
+        and asr[2] == ""
+    )
+    assert ba[-1] == "**refuted**: by 0.1 points (published: 10.0)"
+    ours.loc[0, "ba_clean"] = 0.69
+    assert verdicts.weight_claim("ba", "base", ours, said)[-1] == "**much weaker**: by 2.0 points (published: 10.0)"
