@@ -39,7 +39,6 @@ class KernelScores:
         kept.extend(np.flatnonzero(np.any(vectors != 0, axis=1)), self)
         return kept.values @ vectors[kept.index]
 
-
     def block(self, A, reduced, index):
         """k(A, x_j) for some indices j; `reduced` is what `Features` made of A."""
         if reduced is None:
