@@ -15,7 +15,7 @@ import numpy as np
 LEARNERS = ("logistic", "ridge", "linear SVM", "RBF SVM")
 BASE = {"n": 1_000, "d": 200, "beta": 21, "reg": 1}
 AXES = {  # axis: sizes, and what the algorithm promises at most (docs/theory.md) for the learners in turn
-    "n": ((500, 1_000, 2_000), {"logistic": 1, "ridge": 1, "linear SVM": 2, "RBF SVM": 2}),
+    "n": ((500, 1_000, 2_000, 4_000), {"logistic": 1, "ridge": 1, "linear SVM": 2, "RBF SVM": 2}),
     "d": ((100, 200, 400), {"logistic": 3, "ridge": 3, "linear SVM": 1, "RBF SVM": 1}),
     "beta": ((11, 41, 161), dict.fromkeys(LEARNERS, 1)),
     "reg": ((1, 4, 16), dict.fromkeys(LEARNERS, 1)),

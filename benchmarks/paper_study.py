@@ -4,12 +4,18 @@
     python benchmarks/paper_study.py --threads 2
     python benchmarks/paper_study.py --beta 101 --repeats 1
     python benchmarks/paper_study.py --tight          # scikit-learn tightened until it reaches 1e-6
+    python benchmarks/paper_study.py --profile --only logistic   # where our CPU time goes
 
 Curves with deviation: linear SVM, logistic, ridge, RBF SVM (two gamma), two lambda each, p = 0.01, 0.1, 0.2, 6x6
 trigger. Slopes (with BK and clean accuracy at beta = 1): 10 C, 5 seeds, 3x3 trigger.
 """
 
 import argparse
+import cProfile
+import pstats
+import time
+from pathlib import Path
+from typing import Any
 
 import measure
 import naive
@@ -148,6 +154,27 @@ def compare(args):
     print(f"peak memory: scikit-learn {b['peak']:.0f} MiB, ours {a['peak']:.0f} MiB")
 
 
+def profile(args):
+    """Share of our CPU time by function, own time, of five runs after a first."""
+    for name, (learner, _, _, regs) in CURVES.items():
+        if args.only and args.only not in name:
+            continue
+        problem = problems((999,), (0.1,), 6)[999, 0.1]
+        lc.learning_curve(learner, problem, betas(args.beta), reg=regs)
+        watch = cProfile.Profile(time.process_time)
+        for _ in range(5):
+            watch.runcall(lc.learning_curve, learner, problem, betas(args.beta), reg=regs)
+        found: Any = pstats.Stats(watch)
+        total = found.total_tt
+        rows = [
+            [f"{Path(file).name}:{line} {function}", f"{own / 5 * 1e3:.1f}", f"{own / total:.0%}", calls // 5]
+            for (file, line, function), (_, calls, own, _, _) in found.stats.items()
+        ]
+        rows.sort(key=lambda row: -float(row[1]))
+        print(f"{measure.machine()}; {name}, p = 0.1, {args.beta} beta: {total / 5 * 1e3:.0f} ms, profile included")
+        print(measure.table(["function", "own ms", "share", "calls"], rows[:15]))
+
+
 def _tight_enough(args, names):
     """Tighten each learner's `tol` by tens until its losses are within 1e-6 of the certified ones."""
     tols = {}
@@ -169,13 +196,14 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tight", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--part", choices=("all", "curves", "slopes"), default="all")
     parser.add_argument("--fractions", default=",".join(map(str, FRACTIONS)), help="p of the curves")
     parser.add_argument("--only", help="rows whose name contains this")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not args.child:
-        return compare(args)
+        return profile(args) if args.profile else compare(args)
     side, n_beta, names, fractions, *tols = args.child
     names, fractions = names.split(","), tuple(map(float, fractions.split(",")))
     if side == "ours":

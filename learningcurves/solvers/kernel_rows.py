@@ -4,6 +4,7 @@ Whole where it fits a memory budget; else rows on demand, the recent ones kept. 
 never formed: its products go through X.
 """
 
+import weakref
 from collections import OrderedDict
 
 import numpy as np
@@ -78,7 +79,7 @@ class KernelRows:
     def margin(self) -> "MarginRows":
         """The rows of the margin set, kept from one solve to the next."""
         if self._margin is None:
-            self._margin = MarginRows(self)
+            self._margin = MarginRows(weakref.proxy(self))  # no cycle: a dropped kernel is freed at once
         return self._margin
 
     @property

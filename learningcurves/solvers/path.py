@@ -9,10 +9,11 @@ import scipy.sparse as sp
 from learningcurves.errors import SolveFailed, Status
 from learningcurves.solvers.certificate import Certificate, smooth_certificates
 from learningcurves.solvers.deferred import Once, Resolving, deferred
-from learningcurves.solvers.newton import ACCEPTED, SmoothFit, path_derivative
+from learningcurves.solvers.newton import ACCEPTED, SmoothFit
 from learningcurves.solvers.objective import Objective, Samples
 from learningcurves.solvers.ridge import RidgeFamily, ridge_path
 from learningcurves.solvers.smooth import SmoothSystem
+from learningcurves.solvers.smooth_derivative import path_derivative
 from learningcurves.solvers.smooth_path import smooth_path
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learningcurves.solvers.newton import reg_derivative, solve_columns
 from learningcurves.solvers.path import WeightPath, centre_gauge
+from learningcurves.solvers.smooth_derivative import reg_derivative, solve_columns
 from learningcurves.solvers.svm_direction import fixed_direction
 
 

@@ -9,10 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from learningcurves.solvers.newton import ENOUGH, SmoothFit, merge_fits, newton, rough_derivative
+from learningcurves.solvers.newton import ENOUGH, SmoothFit, merge_fits, newton
 from learningcurves.solvers.preconditioners import Grouped, batched
 from learningcurves.solvers.reduced import Span
 from learningcurves.solvers.smooth import SmoothSystem
+from learningcurves.solvers.smooth_derivative import rough_derivative
 
 BATCH = 32  # columns solved side by side: enough for matrix speed, little memory
 BATCH_NUMBERS = 2**24  # scores held by one batch at most (128 MiB)
