@@ -62,7 +62,8 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
 def test_the_first_result_of_the_readme_is_verified_and_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(blocks_of("README.md")[2][1], "README.md", "exec"), {})
-    assert "Verification" in capsys.readouterr().out
+    difference = re.search(r"Verification: .* relative difference (\S+)", capsys.readouterr().out)
+    assert float(difference[1]) < 1e-10  # as the README says
     assert Path("curve.png").stat().st_size > 10_000 and Path("curve.csv").is_file()
 
 
