@@ -96,6 +96,9 @@ def test_the_same_command_writes_the_same_bytes(tmp_path):
         ["solid-patch", "--size", "2"],
         ["invisible"],
         ["blend", "--strength", "0.3"],
+        ["badnets"],
+        ["checkerboard", "--strength", "0.5"],
+        ["sinusoid", "--strength", "0.1"],
     ],
 )
 def test_every_learner_and_trigger_gives_a_slope(learner, trigger, capsys):
@@ -133,6 +136,15 @@ def test_npz_of_a_data_set_is_poisoned(tmp_path, capsys):
     save_npz(tmp_path / "mine.npz", lc.load_digits_pair(7, 1))
     assert cli.main(["slope", "--data", f"npz:{tmp_path}/mine.npz", "--trigger", "solid-patch", "--size", "2"]) == 0
     assert "solid_patch_2x2" in capsys.readouterr().out
+
+
+def test_labels_name_the_class_that_triggered_samples_become(tmp_path, capsys):
+    argv = ["slope", "--data", "digits:0-1-2", "--labels", "2", "--out", str(tmp_path)]
+    assert cli.main(argv) == 0
+    problem = lc.poison(lc.load_digits_classes((0, 1, 2)), lc.RandomPatch(), fraction=0.1, labels=2)
+    assert f"{lc.backdoor_slope(lc.Softmax(), problem).value:.6g}" in capsys.readouterr().out
+    assert cli.main([*argv, "--labels", "7"]) == 2
+    assert "`labels` names the target '7'" in capsys.readouterr().err
 
 
 def test_the_papers_draw(mnist_root, tmp_path, no_pictures):
@@ -240,7 +252,10 @@ WRONG = {
     "an unknown learner": (["slope", "--learner", "tree"], "invalid choice"),
     "gamma without a kernel": (["slope", "--gamma", "1"], "`--gamma`"),
     "gamma as text": (["slope", "--learner", "rbf-svm", "--gamma", "wide"], "not a number, 'scale' or 'auto'"),
-    "size of an overlay": (["slope", "--trigger", "blend", "--size", "3"], "`--size` is the side of a patch"),
+    "size of an overlay": (
+        ["slope", "--trigger", "blend", "--size", "3"],
+        "`--size` is the side of a random or solid patch",
+    ),
     "strength of a patch": (["slope", "--strength", "1.5"], "`alpha=1.5`"),
     "a patch larger than the image": (["slope", "--size", "9"], "larger than the images"),
     "data by a wrong name": (["curve", "--data", "digits:7-x"], "not one of the digits"),

@@ -13,6 +13,9 @@ TRIGGERS = {
     "solid-patch": ("solid_patch", "alpha"),
     "invisible": ("invisible", "strength"),
     "blend": ("blend", "alpha"),
+    "badnets": ("badnets", "alpha"),
+    "checkerboard": ("checkerboard", "alpha"),
+    "sinusoid": ("sinusoid", "amplitude"),
 }
 LEARNERS = ("logistic", "ridge", "linear-svm", "squared-hinge-svm", "rbf-svm", "softmax")
 
@@ -32,8 +35,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--trigger", choices=TRIGGERS, help="what is stamped (default: random-patch)")
     group.add_argument("--size", type=int, help=f"side of a patch in pixels (default: {SIZE})")
     group.add_argument(
-        "--strength", type=float, help="invisible: share of the value range that is added; else alpha, 1 is opaque"
+        "--strength",
+        type=float,
+        help="invisible, sinusoid: share of the value range that is added; else alpha, 1 is opaque",
     )
+    group.add_argument("--labels", help="the class that all triggered samples become, or next (default: next)")
     group.add_argument("--mode", choices=("replace", "add"), help="poisoned samples replace clean ones, or are added")
     group.add_argument("--seed", type=int, help="root of every random draw (default: 0)")
     group.add_argument("--draw", choices=("paper",), help="the draws released with the paper (MNIST, CIFAR-10)")
@@ -65,7 +71,7 @@ def make_problem(args) -> Any:
     trigger = make_trigger(args)
     data = load_dataset(args.data, root=args.root, n_train=args.n_train, seed=args.seed, draw=args.draw)
     if isinstance(data, BackdoorProblem):
-        names = ("fraction", "trigger", "size", "strength", "mode", "draw", "seed")
+        names = ("fraction", "trigger", "size", "strength", "labels", "mode", "draw", "seed")
         given = [name for name in names if getattr(args, name) is not None]
         if given:
             raise InvalidInput(
@@ -75,7 +81,13 @@ def make_problem(args) -> Any:
         return data
     draw = {"draw": args.draw} if args.draw else {}
     fraction = FRACTION if args.fraction is None else args.fraction
-    return poison(data, trigger, fraction, seed=args.seed or 0, mode=args.mode or "replace", **draw)
+    labels = _as_class(args.labels or "next", data.classes)
+    return poison(data, trigger, fraction, seed=args.seed or 0, mode=args.mode or "replace", labels=labels, **draw)
+
+
+def _as_class(word, classes):
+    """Return the class that a word on the command line means, as the data have it; other words as they are."""
+    return next((label for label in classes.tolist() if str(label) == word), word)
 
 
 def make_trigger(args) -> Any:
@@ -87,7 +99,9 @@ def make_trigger(args) -> Any:
     options: dict[str, Any] = {"kind": kind}
     is_patch = name.endswith("-patch")
     if args.size is not None and not is_patch:
-        raise InvalidInput(f"`--size` is the side of a patch; the trigger {name} covers the whole image. Leave it out.")
+        raise InvalidInput(
+            f"`--size` is the side of a random or solid patch; the trigger {name} has none. Leave it out."
+        )
     if is_patch:
         options["size"] = SIZE if args.size is None else args.size
     if args.strength is not None:

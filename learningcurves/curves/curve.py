@@ -218,14 +218,9 @@ COLUMNS = ("beta", "loss_triggered", "loss_clean", "bk", "accuracy_clean", "rho"
 
 @dataclass(frozen=True, eq=False)
 class LearningCurves:
-    """Curves of one learner and problem at several lambda: a sequence of `LearningCurve`.
+    """Curves of one learner and problem at several lambda: a sequence of `LearningCurve`, in the order asked for.
 
-    Attributes
-    ----------
-    curves : tuple of LearningCurve
-        In the order of the lambda that were asked for; ``curves[i]`` and ``for curve in curves`` work.
-    reg : ndarray
-        lambda of every curve.
+    `curves` is their tuple; indices, loops and `len` work on the object itself.
     """
 
     curves: tuple[LearningCurve, ...]
