@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Constraints:
-    """Lines that must hold together, over the outputs 0 ... n_variables - 1 of a network.
+    """Lines that must hold together, over the outputs 0 to n_variables - 1 of a network.
 
     `n_variables` is None where neither a shape line nor names say it: then any number of outputs above the largest
     index will do.
