@@ -64,7 +64,10 @@ def _stability(found, shared):
     moves = [name for name, overlap in mean.items() if overlap < STABLE]
     some = int((found.n_intervals > 0).sum())
     common = {name: _most_common(group) for name, group in found.groupby("learner", sort=False)}
-    for_all = all(held == n for _, held, n in common.values())
+    served = [LEARNERS[name] for name, (_, held, n) in common.items() if held == n > 0]
+    serves = "for no learner one λ serves all of them"
+    if served:
+        serves = f"one λ serves all of them for {'every learner' if len(served) == len(common) else ', '.join(served)}"
     return section(
         "Overlap of two regions that differ in one thing (share of λ on the log scale that both hold of what either holds; 0 "
         "where only one is empty):",
@@ -74,11 +77,11 @@ def _stability(found, shared):
             "pictures only",
             f"{some} of {len(found)} cells have one; mean overlap "
             + ", ".join(f"{v:.0%} for another {name}" for name, v in mean.items())
-            + "; one λ for all: "
-            + ", ".join(f"{LEARNERS[n]} {number(reg, 2)} is safe in {held} of {n_all}" for n, (reg, held, n_all) in common.items()),
+            + "; the λ that lies in most of them: "
+            + ", ".join(f"{LEARNERS[n]} {number(reg, 2)} ({held} of {n_some})" for n, (reg, held, n_some) in common.items()),
             ("confirmed" if some == len(found) else "confirmed where it exists")
             + (f"; it is not stable: it moves with the {', '.join(moves)}" if moves else "; stable")
-            + (", yet one λ for all remains" if moves and for_all else "; no λ serves all" if not for_all else ""),
+            + f"; {serves}",
         ),
     )  # fmt: skip
 
@@ -88,8 +91,8 @@ def _most_common(group):
     some = group[group.n_intervals > 0]
     ends = sorted({*some.safe_low, *some.safe_high})
     if not ends:
-        return float("nan"), 0, len(group)
+        return float("nan"), 0, 0
     stretches = list(zip(ends, ends[1:], strict=False)) or [(ends[0], ends[0])]
     held = [int(((some.safe_low <= a) & (some.safe_high >= b)).sum()) for a, b in stretches]
     low, high = max((s for s, n in zip(stretches, held, strict=True) if n == max(held)), key=lambda s: s[1] / s[0])
-    return (low * high) ** 0.5, max(held), len(group)
+    return (low * high) ** 0.5, max(held), len(some)

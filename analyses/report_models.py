@@ -228,7 +228,10 @@ def times():
     if found is None:
         return ""
     found = found.assign(number=[f"{int(n):02d}" for n in found.analysis]).sort_values(["data", "number"])
-    rows = [[r.number, r.data, r.cells, f"{r.cpu_seconds / 60:.1f}", r.runs] for r in found.itertuples()]
+    rows = [
+        [r.number, r.data, r.cells, f"{r.cpu_seconds / 60:.1f}" + " *" * (not r.measured), r.runs]
+        for r in found.itertuples()
+    ]
     known = set(zip(found.number, found.data, strict=True))
     untimed = [f"{n} {kind}" for n, stem in STEMS.items() for kind, _ in have(stem) if (n, kind) not in known]
     total = found.groupby("data").cpu_seconds.sum() / 60
@@ -240,6 +243,10 @@ def times():
         "the analysis that was the first to need them, 02 where it ran first. Runs: an analysis that was stopped went on in "
         "another run, and the time is the sum; cells that were under way when it was stopped are in it twice.",
         markdown(["analysis", "data", "cells", "CPU minutes", "runs"], rows),
+        "\\* not measured as a whole: put together from runs that were stopped, those at a limit of CPU time counted with "
+        "that limit."
+        if not found.measured.all()
+        else "",
         f"In all — {words}. Cells are independent: `--n-jobs 2` shares that between two cores.",
         f"Not timed: the tables of {', '.join(untimed)} are older than this record." if untimed else "",
     )

@@ -260,7 +260,7 @@ def finish(options):
         return
     runs = _note_run(options)
     row = {"analysis": options.number, "data": _data(options), "cells": RUN["cells"]}
-    row |= {"cpu_seconds": sum(r["cpu"] for r in runs), "n_jobs": options.n_jobs, "runs": len(runs)}
+    row |= {"cpu_seconds": sum(r["cpu"] for r in runs), "n_jobs": options.n_jobs, "runs": len(runs), "measured": True}
     table = Path(options.tables) / "times.csv"
     rows = read_table("times", options.tables).astype({"analysis": str}).to_dict("records") if table.exists() else []
     rows = [r for r in rows if (r["analysis"].zfill(2), r["data"]) != (row["analysis"], row["data"])]
