@@ -58,9 +58,7 @@ def ranged(name, column):
 
 
 def with_ranges(found, name):
-    said = [
-        f"{v:.3g} [{low:.3g}, {high:.3g}]" for v, low, high in zip(found[name], found.low, found.high, strict=True)
-    ]
+    said = [f"{v:.3g} [{low:.3g}, {high:.3g}]" for v, low, high in zip(found[name], found.low, found.high, strict=True)]
     return found.assign(**{name: said}).drop(columns=["low", "high"])
 
 

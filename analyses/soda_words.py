@@ -51,7 +51,8 @@ def hidden(table):
                 f"{clean.again:.2f} in a network that was never attacked (intervals overlap after "
                 f"{', '.join(hard.index) or 'none'}); their slopes are {slope.min():.2g} to {slope.max():.2g} of that network's"
             )
-        lines.append(f"- **{attack}** ({rows.seeds.max():.0f} networks): {said}.")
+        count = int(rows.seeds.max())
+        lines.append(f"- **{attack}** ({count} network{'s' if count > 1 else ''}): {said}.")
     return "\n".join(lines)
 
 
