@@ -57,31 +57,26 @@ def hidden(table):
 
 
 def said_of_detection(data, part):
+    """Say who was flagged, whose target came first, whose pair was right, and whether the index tells kinds apart."""
     known = part["attacks"].set_index("kind")
     attack = "; ".join(
         f"{kind} SR {known.sr[kind]:.2f} ({known.sr_least[kind]:.2f} to {known.sr_most[kind]:.2f}), ACC {known.acc[kind]:.2f}"
         for kind in ("oversampled", "flip")
+        if kind in known.index
     )
     rows = part["detection"][part["detection"].offset == "constant"]
-    hits = {(r.kind, r.event): f"{r.hits} of {r.n}" for r in rows.itertuples()}
-    apart = part["separation"][part["separation"].offset == "constant"].set_index(["kind", "against"])
+
+    def counts(event):
+        return ", ".join(f"{r.kind} {r.hits} of {r.n}" for r in rows[rows.event == event].itertuples())
+
     areas = []
-    for kind, against in (("oversampled", "clean"), ("oversampled", "over-represented"), ("flip", "clean")):
-        if (kind, against) in apart.index:
-            r = apart.loc[(kind, against)]
-            word = "separates" if r.low > 0.5 else "does not separate"
-            areas.append(
-                f"{word} {kind} from {against} (area under the ROC curve {r.auc:.2f} [{r.low:.2f}, {r.high:.2f}])"
-            )
+    for r in part["separation"][part["separation"].offset == "constant"].itertuples():
+        word = "separates" if r.low > 0.5 else "does not separate"
+        areas.append(f"{word} {r.kind} from {r.against} ({r.auc:.2f} [{r.low:.2f}, {r.high:.2f}])")
     return (
-        f"**{data}, detection** ({attack}). Flagged at 2: {hits['oversampled', 'flagged']} over-sampled, "
-        f"{hits['flip', 'flagged']} plainly relabelled, {hits['clean', 'flagged']} clean, "
-        f"{hits['over-represented', 'flagged']} over-represented networks; at the calibrated threshold "
-        f"{hits['oversampled', 'flagged_calibrated']}, {hits['flip', 'flagged_calibrated']}, "
-        f"{hits['clean', 'flagged_calibrated']} and {hits['over-represented', 'flagged_calibrated']}. The target comes first in "
-        f"{hits['oversampled', 'target_right']} over-sampled and {hits['flip', 'target_right']} plainly relabelled networks, and in "
-        f"{hits['over-represented', 'target_right']} *clean* networks in which that class was over-represented. The smallest "
-        f"index {', '.join(areas)}."
+        f"**{data}, detection** ({attack}; clean ACC {known.acc['clean']:.2f}). Flagged at 2: {counts('flagged')}; at the calibrated "
+        f"threshold: {counts('flagged_calibrated')}. The target first: {counts('target_right')}; the pair right: "
+        f"{counts('pair_right')}. By the area under the ROC curve the smallest index {', '.join(areas)}."
     )
 
 
