@@ -129,6 +129,10 @@ def draw_panel(ax, part):
     ax.axhline(-2, color=INK, linestyle="--", linewidth=0.8)
     ax.axhline(-part.threshold_calibrated.iloc[0], color=INK, linestyle=":", linewidth=0.9)
     ax.set(xticks=range(len(soda.KINDS)), xlim=(-0.5, 3.5), ylabel="smallest index")
+    ax.set_yscale("symlog", linthresh=6)  # a few networks are far out
+    places = [0, -2, -4, -6, -10, -20, -40]
+    ax.set_yticks(places, [str(k).replace("-", "−") for k in places])
+    ax.set_ylim(min(1.2 * part["index"].min(), -6), 0)
     ax.set_xticklabels(["over-\nsampled", "flip", "clean", "over-\nrepr."], fontsize=6.5)
 
 

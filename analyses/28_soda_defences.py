@@ -13,7 +13,7 @@ import learningcurves as lc
 from learningcurves.defences.soda_index import find_victim
 from learningcurves.errors import SolveFailed
 from learningcurves.plotting import save
-from learningcurves.plotting.style import PAGE, figure, group_styles, local, outside_legend
+from learningcurves.plotting.style import INK, PAGE, figure, group_styles, local, outside_legend
 
 QUESTION = __doc__
 ATTACKS = ("badnets", "blend", "flip", "oversampled")
@@ -165,7 +165,10 @@ def draw(table, data):
             for defence, style in group_styles(shown).items():
                 group = table[(table.kind == attack) & (table.defence == defence)]
                 asr = (group.asr_hits / group.asr_n).groupby(group["count"]).mean()
-                lines = ax.plot(asr.index, asr, **style.line(label=defence, markersize=3))
+                look = style.line(label=defence, markersize=3)
+                if defence == "never attacked":  # what all others are measured by
+                    look |= {"color": INK, "linewidth": 2.0, "linestyle": "-"}
+                lines = ax.plot(asr.index, asr, **look)
                 handles += lines if ax is axes.flat[0] else []
             ax.set(ylim=(-0.03, 1.03), xlabel="poisons in re-training (count)", ylabel="ASR")
             ax.set_xscale("symlog", linthresh=2)

@@ -118,6 +118,35 @@ def test_semantic_and_stamped(soda, monkeypatch):
     assert set(table.detector) == {"SODA", "Neural Cleanse"} and len(study.by_detector(table)) == 4
 
 
+def test_defences_and_what_they_hide(soda, monkeypatch):
+    study = importlib.import_module("28_soda_defences")
+    monkeypatch.setattr(study, "RELEARN", (0, study.FEW))
+    monkeypatch.setattr(study, "CLEANSE_STEPS", 10)
+    axes = {"defence": ("none", "last layer anew", "SODA last layer", "never attacked")}
+    study, table = measured(soda, "28_soda_defences", ("badnets",), **axes)
+    summary = study.by_defence(table.assign(status="ok"))
+    rows = summary.set_index("defence")
+    assert rows.asr["none"] > 0.5 > rows.asr["never attacked"] and rows.again.between(0, 1).all()
+    # the head alone is changed: its slope, taken anew over the same features, is not
+    assert rows.slope["last layer anew"] == rows.slope["none"] == rows.slope_before["none"]
+    assert study.draw(table.assign(status="ok"), DATA).axes and len(study.finding(summary)) == 4
+    words = importlib.import_module("soda_words")
+    assert words.hidden(lambda name: summary).startswith("- **badnets** (1 network")
+
+
+def test_poisons_needed(soda):
+    study = importlib.import_module("28_soda_defences")
+    words = importlib.import_module("soda_words")
+
+    def group(*asr):
+        return pd.DataFrame({"count": (0, 5, 20, 50), "asr_hits": np.multiply(asr, 100), "asr_n": 100})
+
+    assert study.needed(group(0.0, 0.6, 0.4, 0.9)) == 50  # it must stay
+    assert study.needed(group(0.9, 0.9, 0.9, 0.9)) == 0 and np.isnan(study.needed(group(0.0, 0.1, 0.2, 0.4)))
+    row = pd.Series({"poisons_to_relearn": 20.0, "poisons_least": 5.0, "poisons_most": np.inf, "most_tried": 50})
+    assert words.poisons(row) == "20 (5 to > 50)"
+
+
 def test_the_page_has_a_place_for_every_table(soda):
     page = importlib.import_module("soda_page")
     text = page.PAGE.read_text()
