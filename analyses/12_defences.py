@@ -38,12 +38,23 @@ def measure_alpha(cell):
     yield from found.oracle(problem).assign(alpha=alpha, chosen=found.threshold).to_dict("records")
 
 
+def measure_numbers(cell):
+    """Cut the smallest masks one share of the neurons after the other: an oracle, and what held-out accuracy chooses."""
+    data, attack, seed = cell["data"], cell["attack"], cell["seed"]
+    problem, _, _ = defences.attacked(data, attack, seed)
+    found = defences.pruned_by_number(data, attack, seed)
+    numbers = found.curve.n_pruned.tolist()
+    held_out = found.curve.acc.rename("acc_held_out")
+    table = found.oracle(problem, numbers=numbers).join(held_out)
+    yield from table.assign(n_units=found.units.n, chosen=len(found.pruned)).to_dict("records")
+
+
 # %% Tables
 CHANGES = ("d_asr", "d_acc", "d_ra", "der", "rir", "n_pruned", "n_units", "threshold")
 WORTH = 0.05  # accuracy that the oracle may give away
 
 
-def by_defence(table):
+def by_defence(table, numbers=None):
     """Return one row a data set, attack and defence; `slope_before` is that of the attacked network."""
     keys, rows = ["data", "attack", "defence"], []
     parts = {what: dict(list(group.groupby(keys))) for what, group in table.groupby("what")}
@@ -60,17 +71,21 @@ def by_defence(table):
         row |= {"poisons_to_relearn": needed(relearn), "most_tried": relearn["count"].max()}
         row |= {f"head_bk_at_{b:g}": curve[curve.beta == b].bk.median() for b in (0.0, 1.0)}
         row |= {"head_loss_at_0": curve[curve.beta == 0].loss_triggered.median()}
-        rows.append(row | cheapest(parts.get("oracle", {}).get(key), before))
+        oracle = parts.get("oracle", {}).get(key)
+        if key[2] == "anp by number" and numbers is not None:
+            oracle = numbers[(numbers.data == key[0]) & (numbers.attack == key[1])]
+        rows.append(row | cheapest(oracle, before))
     return pd.DataFrame(rows)
 
 
 def cheapest(oracle, before):
-    """Return the lowest ASR at any threshold that costs at most `WORTH` of accuracy, by an oracle."""
-    if oracle is None:
+    """Return the lowest ASR at any threshold or number that costs at most `WORTH` of accuracy, by an oracle."""
+    if oracle is None or not len(oracle):
         return {}
-    means = oracle.groupby("threshold")[["acc", "asr"]].mean()
-    best = means[means.acc >= attacks.pooled(before, "acc")["acc"] - WORTH].asr.idxmin()
-    return {"oracle_threshold": best, "oracle_asr": means.asr[best], "oracle_acc": means.acc[best]}
+    over = "n_pruned" if oracle.threshold.isna().all() else "threshold"
+    means = oracle.groupby(over)[["acc", "asr", "n_pruned"]].mean()
+    found = means.loc[means[means.acc >= attacks.pooled(before, "acc")["acc"] - WORTH].asr.idxmin()]
+    return {"oracle_n_pruned": found.n_pruned, "oracle_asr": found.asr, "oracle_acc": found.acc}
 
 
 def needed(group, level=0.5):
@@ -167,45 +182,65 @@ def draw_rates(summary, data):
     return made
 
 
-def draw_anp(table, alphas, data):
+def draw_anp(table, numbers, alphas, data):
+    """Draw ASR and accuracy over the threshold and over the share of neurons that is cut, and trade-offs by alpha."""
     from learningcurves.plotting.style import PAGE, figure, group_styles, local, outside_legend
 
     oracle = table[(table.data == data) & (table.what == "oracle")]
-    alphas = None if alphas is None or not (alphas.data == data).any() else alphas[alphas.data == data]
+    numbers, alphas = (None if t is None else t[t.data == data] for t in (numbers, alphas))
+    shown = [t is not None and len(t) > 0 for t in (oracle, numbers, alphas)]
     with local():
-        made, (axes,) = figure(1 if alphas is None else 2, 1, width=PAGE, aspect=0.45 if alphas is None else 0.7)
-        handles = []
-        for attack, style in group_styles(oracle.attack.unique()).items():
-            group = oracle[oracle.attack == attack].groupby("threshold")[["acc", "asr"]].median()
-            look = style.line(label=f"{attack}: ASR (oracle)", markersize=2.5)
-            handles += axes[0].plot(group.index, group.asr, **look)
-            axes[0].plot(group.index, group.acc, color=style.color, linestyle=":", label="clean accuracy")
-        axes[0].set(xlabel="threshold (dotted: clean accuracy)", ylabel="share of test samples", ylim=(-0.03, 1.03))
-        if alphas is not None:
+        made, (axes,) = figure(sum(shown), 1, width=PAGE, aspect=(0.45, 0.7, 0.95)[sum(shown) - 1])
+        styles, rest = group_styles(oracle.attack.unique()), list(axes)
+        handles = draw_over(rest.pop(0), oracle, "threshold", styles)
+        axes[0].set(xlabel="threshold (dotted: clean accuracy)", ylabel="share of test samples")
+        if shown[1]:
+            ax = rest.pop(0)
+            draw_over(ax, numbers.assign(share=100 * numbers.n_pruned / numbers.n_units), "share", styles)
+            ax.set_xlabel("neurons cut (%; dotted: clean accuracy)")
+        if shown[2]:
             for alpha, style in group_styles(sorted(alphas.alpha.unique())).items():
                 group = alphas[alphas.alpha == alpha].groupby("threshold")[["acc", "asr"]].median()
-                handles += axes[1].plot(1 - group.acc, group.asr, **style.line(label=f"α = {alpha:g}", markersize=2.5))
-            axes[1].set(xlabel=f"clean error, {alphas.attack.iloc[0]}, over thresholds", ylim=(-0.03, 1.03))
-            axes[1].set(ylabel="attack success rate (oracle)")
+                look = style.line(label=f"α = {alpha:g}", markersize=2.5)
+                handles += rest[0].plot(1 - group.acc, group.asr, **look)
+            rest[0].set(xlabel=f"clean error, {alphas.attack.iloc[0]}", ylabel="ASR (oracle)", ylim=(-0.03, 1.03))
         outside_legend(made, axes[0], handles)
     return made
 
 
+def draw_over(ax, table, x, styles):
+    """Draw ASR and, dotted, clean accuracy over a column, a line an attack; return the lines of ASR."""
+    handles = []
+    for attack, style in styles.items():
+        group = table[table.attack == attack].groupby(x)[["acc", "asr"]].median()
+        handles += ax.plot(group.index, group.asr, **style.line(label=f"{attack}: ASR (oracle)", markersize=2.5))
+        ax.plot(group.index, group.acc, color=style.color, linestyle=":")
+    ax.set_ylim(-0.03, 1.03)
+    return handles
+
+
 # %% Run, tables, figures, finding
+def written(options, name, cells, measure, folder):
+    """Run cells into a folder of their own, write their table and return it; None where there is nothing yet."""
+    table = study.run(cells, measure, options.out / folder, options.n_jobs)
+    table = table[table.status == "ok"] if len(table) else None
+    if table is not None:
+        study.write_table(table, options.tables, name, digits=4)
+    return table
+
+
 if __name__ == "__main__":
     options = attacks.arguments(QUESTION, "12")
     table = attacks.finished(study.run(cells_of(options.data), measure, options.out, options.n_jobs))
-    summary = by_defence(table)
     study.write_table(table, options.tables, "defences_networks", digits=4)
+    numbers = written(options, "defences_numbers", defences.cells_of(options.data), measure_numbers, "numbers")
+    summary = by_defence(table, numbers)
     study.write_table(summary, options.tables, "defences", digits=4)
     cells = defences.cells_of([d for d in options.data if d in ALPHA_ITERATIONS], ("badnets",), alpha=ALPHAS)
-    alphas = study.run(cells, measure_alpha, options.out / "alpha", options.n_jobs)
-    alphas = alphas[alphas.status == "ok"] if len(alphas) else None
-    if alphas is not None:
-        study.write_table(alphas, options.tables, "defences_alpha", digits=4)
+    alphas = written(options, "defences_alpha", cells, measure_alpha, "alpha")
     for data in summary.data.unique():
         attacks.save_figure(draw_rates(summary, data), options, f"rates_{data}")
         attacks.save_figure(draw(table, data), options, f"defences_{data}")
         if (table[table.data == data].what == "oracle").any():
-            attacks.save_figure(draw_anp(table, alphas, data), options, f"anp_{data}")
+            attacks.save_figure(draw_anp(table, numbers, alphas, data), options, f"anp_{data}")
     print(*finding(summary), sep="\n")

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import attack_study as attacks
+import torch
 
 import learningcurves as lc
 from learningcurves.defences.metrics import attack_scores, defence_scores
@@ -15,6 +16,8 @@ from learningcurves.defences.metrics import attack_scores, defence_scores
 REG = 1.0  # lambda of the head, on standardised features
 BETA = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 N_CLEAN = 500  # clean samples that the defender has
+TOL = 0.1  # accuracy on held-out samples that the choice among numbers may give away, as BackdoorBench allows
+SHARES = (0, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2)  # of the neurons
 EPS, STEPS = 16 / 255, 20  # of the perturbation of clean-label poisons
 ON_MNIST = ("badnets", "blend", "sinusoid")
 ON_CIFAR = ("badnets", "blend", "clean-label PGD")
@@ -81,22 +84,39 @@ def scores_before(data, attack, seed):
     return attack_scores(module, problem)
 
 
-def pruned(data, attack, seed, **options):
-    """Return the adversarially pruned network; masks that were learned before are read from their file."""
+def pruned(data, attack, seed, choice=None, **options):
+    """Return the adversarially pruned network; masks that were learned before are read from their file.
+
+    `choice` says how the amount is chosen, `options` how the masks are learned.
+    """
     _, module, clean_data = attacked(data, attack, seed)
     name = f"{data}_{attack.replace(' ', '-')}_{STUDIED[data]['poisons'][attack]}_seed={seed}"
     options = {**STUDIED[data]["anp"], **options}
     known = "".join(f"_{key}={value:g}" for key, value in sorted(options.items()) if key != "iterations")
     state = Path(os.environ[attacks.FOLDER]) / f"{name}{known}.anp"
-    return lc.defend_anp(module, clean_data, seed=seed, checkpoint=state, progress=False, **options)
+    return lc.defend_anp(module, clean_data, seed=seed, checkpoint=state, progress=False, **options, **(choice or {}))
+
+
+def numbers_of(data, seed):
+    """Return numbers of neurons to cut: `SHARES` of those that the network has."""
+    norms = [m for m in attacks.new_network(data, seed).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    return sorted({round(share * sum(m.num_features for m in norms)) for share in SHARES})
+
+
+def pruned_by_number(data, attack, seed):
+    """Return the network after cutting the smallest masks as long as held-out accuracy falls by at most `TOL`."""
+    return pruned(data, attack, seed, {"numbers": numbers_of(data, seed), "tol": TOL})
 
 
 # %% Defences: each returns the network and what it knows of itself
 
 
-def _anp(data, attack, seed):
-    result = pruned(data, attack, seed)
-    return result.module, {"threshold": result.threshold, "n_pruned": len(result.pruned), "n_units": result.units.n}
+def _anp(by_number):
+    def defend(data, attack, seed):
+        result = pruned_by_number(data, attack, seed) if by_number else pruned(data, attack, seed)
+        return result.module, {"threshold": result.threshold, "n_pruned": len(result.pruned), "n_units": result.units.n}
+
+    return defend
 
 
 def _tuned(call):
@@ -112,7 +132,8 @@ DEFENCES = {
     "none": lambda data, attack, seed: (attacked(data, attack, seed)[1], {}),
     "finetune": _tuned(lc.defend_finetune),
     "fineprune": _tuned(lc.defend_fineprune),
-    "anp": _anp,
+    "anp": _anp(by_number=False),
+    "anp by number": _anp(by_number=True),
     "never attacked": lambda data, attack, seed: (attacks.clean_network(data, seed).to(attacks.device()), {}),
 }
 CONTROLS = ("none", "never attacked")  # nothing was done to these

@@ -227,7 +227,7 @@ def in_words(group):
         if not {"none", "never attacked"} <= set(rows):
             continue
         before, clean = rows["none"], rows["never attacked"]
-        for name in ("finetune", "fineprune", "anp"):
+        for name in ("finetune", "fineprune", "anp", "anp by number"):
             row = rows.get(name)
             if row is not None:
                 words.append(f"{attack}, {name}{what_changed(row, before, clean)}")
@@ -242,10 +242,10 @@ def what_changed(row, before, clean):
         f"({clean.slope:.3g}); refitting it on clean samples alone leaves BK {row.head_bk_at_0:.2f} ({clean.head_bk_at_0:.2f}). "
         f"It takes {few(row)} poisons to bring ASR to one half; the network that was never attacked takes {few(clean)}."
     )
-    if row.oracle_threshold == row.oracle_threshold:
+    if row.oracle_asr == row.oracle_asr:
         words += (
-            f" The best that an oracle finds at five points of accuracy: ASR {row.oracle_asr:.3f}, ACC {row.oracle_acc:.3f} at "
-            f"threshold {row.oracle_threshold:g}."
+            f" The best that an oracle finds at five points of accuracy: ASR {row.oracle_asr:.3f}, ACC {row.oracle_acc:.3f} with "
+            f"{row.oracle_n_pruned:.0f} neurons cut."
         )
     return words
 
@@ -324,7 +324,9 @@ samples of other classes are shown with the trigger alone, with noise of the sam
 perturbation and no trigger, and with trigger and noise: the share that is called the target, with Wilson's interval.
 """.strip()
 DEFENCE_WORDS = """
-Each defence has 500 clean samples. *Slope* and *slope / loss* are those of the last layer on the network's own features (lambda = 1),
+Each defence has 500 clean samples, a fifth of them held out. *anp* chooses among the published thresholds at two points of held-out
+accuracy; *anp by number* cuts the smallest masks one share of the neurons after the other, at ten points (what
+BackdoorBench's selection allows, which looks at triggered data besides; here it does not). *Slope* and *slope / loss* are those of the last layer on the network's own features (lambda = 1),
 *BK, head on clean* is the backdoor accuracy when only the last layer is fitted anew, on clean samples alone: what of the backdoor
 sits in the features. *Poisons to re-learn*: the smallest number tried from which ASR stays at one half or more after five epochs
 on the 500 clean samples and so many poisons; "never attacked" is the clean network. A slope is to be read beside the loss that

@@ -31,11 +31,13 @@ from learningcurves.defences.base import (
 from learningcurves.defences.masks import MaskLearner, samples_digest
 from learningcurves.defences.metrics import attack_scores
 from learningcurves.defences.pruning import (
+    amount_columns,
+    amounts_of,
     check_amount,
+    check_numbers,
     check_thresholds,
     chosen_units,
     clean_curve,
-    n_pruned_at,
     pruned_copy,
     within,
 )
@@ -55,11 +57,12 @@ class DefendedANP(Defended):
     ----------
     mask : ndarray of shape (n_units,)
     threshold : float or None
-        The one that was chosen or given; None where a number was given.
+        The one that was chosen or given; None where a number was.
     pruned : DataFrame
         The neurons that were cut: layer, channel, mask, scale before.
     curve : DataFrame
-        threshold, n_pruned and clean accuracy with interval on `measured_on`: what the choice was made by.
+        threshold (NaN where numbers were asked for), n_pruned and clean accuracy with interval on `measured_on`: what the
+        choice was made by.
     units : Units
     original : torch.nn.Module
         A copy of the given network.
@@ -76,29 +79,40 @@ class DefendedANP(Defended):
         """Return the given network pruned at another threshold, or by a number of neurons."""
         return pruned_copy(self.original, self.units, self.mask, threshold=threshold, number=number)
 
-    def oracle(self, problem, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
-        """Return ACC, ASR and RA over thresholds on a backdoor problem: an **oracle**, which no defender has.
+    def oracle(
+        self, problem, thresholds: Sequence[float] | None = None, *, numbers: Sequence[int] | None = None
+    ) -> pd.DataFrame:
+        """Return ACC, ASR and RA over thresholds, or over `numbers` of neurons: an **oracle**, which no defender has.
 
-        Choosing a threshold from this table is choosing by triggered test data. Columns threshold, n_pruned, acc, asr,
-        ra, each rate with `_low` and `_high`; thresholds that would cut every neuron are left out.
+        Choosing from this table is choosing by triggered test data. Columns threshold (NaN for numbers), n_pruned, acc,
+        asr, ra, each rate with `_low` and `_high`; thresholds that would cut every neuron are left out. Where neither is
+        given, the published thresholds.
         """
+        if thresholds is None and numbers is None:
+            thresholds = THRESHOLDS
+        numbers = () if numbers is None else check_numbers(numbers, len(self.mask))
         rows = []
-        for threshold in thresholds:
-            if n_pruned_at(self.mask, threshold) == len(self.mask):
-                continue
-            scores = attack_scores(self.at(threshold), problem)
-            row = {"threshold": float(threshold), "n_pruned": n_pruned_at(self.mask, threshold)}
+        for amount in amounts_of(self.mask, () if thresholds is None else thresholds, numbers):
+            scores = attack_scores(self.at(**amount), problem)
+            row = amount_columns(self.mask, amount)
             for name in ("acc", "asr", "ra"):
                 row |= curve_columns(name, scores[name])
             rows.append(row)
         return frame_of(rows)
 
     def plot(self, oracle=None, ax=None):
-        """Draw clean accuracy over the threshold, the choice, and with `oracle` (that table, or a problem) ASR and RA."""
+        """Draw clean accuracy over the threshold, the choice, and with `oracle` (that table, or a problem) ASR and RA.
+
+        Where the choice was among numbers of neurons, these are the axis.
+        """
         from learningcurves.plotting.defence import ThresholdDisplay
 
-        table = oracle if oracle is None or isinstance(oracle, pd.DataFrame) else self.oracle(oracle)
-        return ThresholdDisplay(curve=self.curve, oracle=table, chosen=self.threshold).plot(ax=ax)
+        counted = bool(self.curve["threshold"].isna().all())
+        table = oracle
+        if oracle is not None and not isinstance(oracle, pd.DataFrame):
+            table = self.oracle(oracle, numbers=self.curve["n_pruned"].tolist() if counted else None)
+        chosen = len(self.pruned) if counted else self.threshold
+        return ThresholdDisplay(curve=self.curve, oracle=table, chosen=chosen).plot(ax=ax)
 
     def facts(self) -> dict:
         """Return method, settings, clean accuracies, threshold, layers and masks (exactly) as JSON facts."""
@@ -123,6 +137,7 @@ def defend_anp(
     select: str = "clean_drop",
     tol: float = 0.02,
     thresholds: Sequence[float] = THRESHOLDS,
+    numbers: Sequence[int] | None = None,
     threshold: float | None = None,
     number: int | None = None,
     holdout: float = 0.2,
@@ -162,6 +177,9 @@ def defend_anp(
         The largest of `thresholds` up to which clean accuracy on held-out samples never falls by more than `tol`.
         Triggered data play no part.
     tol : float, default=0.02
+    numbers : sequence of int, optional
+        Choose among these numbers of neurons (smallest masks first, equal ones in the network's order) instead of
+        among thresholds. Many masks end at exactly 0, which every threshold above 0 cuts at once: numbers are finer there.
     threshold, number : float, int, optional
         Prune masks <= `threshold`, or so many of the smallest, instead of selecting. Threshold 0 prunes nothing.
     holdout : float, default=0.2
@@ -203,6 +221,7 @@ def defend_anp(
     given = threshold is not None or number is not None
     use, held_out = (samples, samples) if given else samples.split(holdout, seed)
     thresholds = check_thresholds(thresholds)
+    numbers = None if numbers is None else check_numbers(numbers, found.n)
     settings = {
         "eps": eps, "steps": steps, "project": bool(project), "alpha": alpha, "lr": lr, "momentum": momentum,
         "batch_size": batch_size, "seed": seed, "n_clean": len(use), "n_held_out": 0 if given else len(held_out),
@@ -214,9 +233,12 @@ def defend_anp(
         history = masks.learn(iterations, checkpoint, progress)
         mask = masks.mask.detach().cpu().numpy().copy()
         before = accuracy(network, held_out)
-        curve = clean_curve(network, found, mask, held_out, thresholds)
+        amounts = amounts_of(mask, thresholds) if numbers is None else amounts_of(mask, numbers=numbers)
+        curve = clean_curve(network, found, mask, held_out, amounts)
         if not given:
-            threshold = within(curve, before.value, tol)
+            last = within(curve, before.value, tol)
+            chosen = {"threshold": 0.0} if last is None else amounts[last]
+            threshold, number = chosen.get("threshold"), chosen.get("number")
         module = pruned_copy(network, found, mask, threshold=threshold, number=number)
         after = accuracy(module, held_out)
     table = found.table(network, torch.from_numpy(mask))

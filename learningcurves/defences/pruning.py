@@ -57,19 +57,38 @@ def check_thresholds(thresholds):
     return np.unique(values).tolist()
 
 
-def clean_curve(network, units, mask, samples, thresholds):
-    """Return clean accuracy with its interval over thresholds, as a table; those that would cut all are left out."""
+def check_numbers(numbers, n):
+    """Return numbers of neurons as an increasing list below `n`."""
+    values = [check_integer(k, "numbers", low=0, high=n - 1, hint=f"Of {n} neurons one must stay.") for k in numbers]
+    if not values:
+        raise InvalidInput("`numbers` is empty. Name the numbers of neurons to choose among, such as range(0, 50, 5).")
+    return sorted(set(values))
+
+
+def amounts_of(mask, thresholds=(), numbers=()):
+    """Return what to cut, as arguments of `pruned_copy`; thresholds that would cut all are left out."""
+    kept = [t for t in thresholds if n_pruned_at(mask, t) < len(mask)]
+    return [{"threshold": float(t)} for t in kept] + [{"number": k} for k in numbers]
+
+
+def amount_columns(mask, amount):
+    """Return the columns `threshold` (NaN for a number) and `n_pruned` of one amount."""
+    if "number" in amount:
+        return {"threshold": float("nan"), "n_pruned": amount["number"]}
+    return {"threshold": amount["threshold"], "n_pruned": n_pruned_at(mask, amount["threshold"])}
+
+
+def clean_curve(network, units, mask, samples, amounts):
+    """Return clean accuracy with its interval over amounts, as a table."""
     rows = []
-    for threshold in thresholds:
-        if n_pruned_at(mask, threshold) == len(mask):
-            continue
-        rate = accuracy(pruned_copy(network, units, mask, threshold=threshold), samples)
-        rows.append({"threshold": threshold, "n_pruned": n_pruned_at(mask, threshold), **curve_columns("acc", rate)})
+    for amount in amounts:
+        rate = accuracy(pruned_copy(network, units, mask, **amount), samples)
+        rows.append({**amount_columns(mask, amount), **curve_columns("acc", rate)})
     return frame_of(rows)
 
 
 def within(curve, before, tol):
-    """Return the last threshold before clean accuracy first falls by more than `tol`."""
+    """Return the position of the last amount before clean accuracy first falls by more than `tol`; None: the first does."""
     lost = before - curve["acc"].to_numpy() > tol + 1e-12
     first = int(np.argmax(lost)) if lost.any() else len(curve)
-    return float(curve["threshold"].iloc[first - 1]) if first else 0.0
+    return first - 1 if first else None

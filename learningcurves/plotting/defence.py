@@ -15,16 +15,16 @@ RATES = {
 
 
 class ThresholdDisplay(Display):
-    """Rates over the pruning threshold.
+    """Rates over the pruning threshold, or over the number of neurons where the curve has no thresholds.
 
     Parameters
     ----------
     curve : DataFrame
-        threshold, acc, acc_low, acc_high: what a defender sees on clean samples.
+        threshold (or, where all are NaN, n_pruned), acc, acc_low, acc_high: what a defender sees on clean samples.
     oracle : DataFrame, optional
         threshold, acc, asr, ra with `_low` and `_high`: what only somebody with triggered test data sees.
     chosen : float, optional
-        The threshold that was chosen, marked by a line.
+        The threshold (or number) that was chosen, marked by a line.
 
     Attributes
     ----------
@@ -37,6 +37,7 @@ class ThresholdDisplay(Display):
         if missing:
             raise InvalidInput(f"`curve` lacks the column {missing.pop()!r}.")
         self.curve, self.oracle, self.chosen = curve, oracle, chosen
+        self.x = "n_pruned" if "n_pruned" in curve and curve["threshold"].isna().all() else "threshold"
 
     def plot(self, ax: Any = None):
         """Draw on `ax` or a new figure and return self."""
@@ -56,7 +57,11 @@ class ThresholdDisplay(Display):
                 self.lines_.append(
                     ax.axvline(self.chosen, color=INK, linewidth=0.8, linestyle=":", label=f"chosen: {self.chosen:g}")
                 )
-            ax.set(xlabel="threshold on the mask", ylabel="share of samples", ylim=(-0.03, 1.03))
+            ax.set(
+                xlabel="threshold on the mask" if self.x == "threshold" else "neurons cut (count)",
+                ylabel="share of samples",
+                ylim=(-0.03, 1.03),
+            )
             outside_legend(host, ax, self.lines_)
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -67,9 +72,9 @@ class ThresholdDisplay(Display):
         look = style.line(
             label=label, color=colour, linestyle=style.linestyle if filled else (0, (3, 1)), markersize=2.6
         )
-        (line,) = ax.plot(table["threshold"], table[rate], **look)
+        (line,) = ax.plot(table[self.x], table[rate], **look)
         if f"{rate}_low" in table:
             ax.fill_between(
-                table["threshold"], table[f"{rate}_low"], table[f"{rate}_high"], color=colour, alpha=0.18, linewidth=0
+                table[self.x], table[f"{rate}_low"], table[f"{rate}_high"], color=colour, alpha=0.18, linewidth=0
             )
         return line

@@ -48,18 +48,19 @@ def test_the_table_of_perturbations_is_drawn(analysis):
 
 def test_the_table_of_defences_is_drawn(analysis):
     study = analysis("12_defences")
-    table, alphas = (pd.read_csv(TABLES / f"{name}.csv") for name in ("defences_networks", "defences_alpha"))
-    summary = study.by_defence(table)
+    names = ("defences_networks", "defences_numbers", "defences_alpha")
+    table, numbers, alphas = (pd.read_csv(TABLES / f"{name}.csv") for name in names)
+    summary = study.by_defence(table, numbers)
     assert set(summary.defence) == set(study.defences.DEFENCES) and summary.asr.between(0, 1).all()
     none = summary[summary.defence == "none"]
     assert (none.slope == none.slope_before).all() and none.slope_before.lt(0).all()
-    pruned = summary[summary.oracle_threshold.notna()]
-    assert set(pruned.defence) == {"anp"}
+    pruned = summary[summary.oracle_asr.notna()]
+    assert set(pruned.defence) == {"anp", "anp by number"}
     # what an oracle may choose is never worse than pruning nothing
     before = none.set_index(["data", "attack"]).asr
     assert (pruned.oracle_asr <= before[pruned.set_index(["data", "attack"]).index].to_numpy() + 1e-3).all()
     for data in summary.data.unique():
-        shown = [study.draw_rates(summary, data), study.draw(table, data), study.draw_anp(table, alphas, data)]
+        shown = [study.draw_rates(summary, data), study.draw(table, data), study.draw_anp(table, numbers, alphas, data)]
         assert all(figure.axes for figure in shown)
 
 

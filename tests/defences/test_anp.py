@@ -141,6 +141,30 @@ def test_the_threshold_is_chosen_by_clean_accuracy_alone(defended, attack, clean
     assert (defended.pruned["mask"].diff().dropna() >= 0).all()
 
 
+def test_the_choice_may_be_among_numbers_of_neurons(network, defended, attack, clean_data, equal, tmp_path):
+    """The same masks by number: each step is a step of the order of the masks, and the choice keeps to clean accuracy."""
+    numbers = [0, 3, 8, 21]
+    table = defended.oracle(attack, numbers=numbers)
+    assert table.threshold.isna().all() and table.n_pruned.tolist() == numbers
+    thresholds = defended.oracle(attack, [0.0, 0.5])
+    same = defended.oracle(attack, numbers=thresholds.n_pruned.tolist())
+    assert same.asr.tolist() == thresholds.asr.tolist() and same.acc.tolist() == thresholds.acc.tolist()
+    options = {"iterations": 40, "batch_size": 64, "lr": 0.4, "progress": False}
+    found = lc.defend_anp(network, clean_data, numbers=numbers, tol=0.05, **options)
+    chosen = len(found.pruned)
+    assert found.threshold is None and chosen in numbers and found.settings["number"] == chosen
+    assert found.curve.n_pruned.tolist() == numbers
+    kept = found.curve.acc >= found.accuracy_before.value - 0.05 - 1e-12
+    assert kept[found.curve.n_pruned <= chosen].all()
+    assert chosen == numbers[-1] or not kept[found.curve.n_pruned > chosen].iloc[0]
+    assert equal(found.module.state_dict(), found.at(number=chosen).state_dict())
+    display = found.plot(oracle=attack)
+    assert display.ax_.get_xlabel() == "neurons cut (count)" and display.save(tmp_path / "numbers.png")
+    # nothing may be lost: nothing is cut, whatever the numbers
+    strict = lc.defend_anp(network, clean_data, numbers=[len(found.mask) - 1], tol=0.0, **options)
+    assert len(strict.pruned) == 0 and equal(strict.module.state_dict(), network.state_dict())
+
+
 def test_the_result_is_saved_safely_and_drawn(defended, attack, tmp_path, equal):
     from safetensors import safe_open
 
@@ -263,6 +287,8 @@ class Strange(nn.Module):
         (lambda: quick(threshold=-0.1), "threshold"),
         (lambda: quick(thresholds=[]), "thresholds"),
         (lambda: quick(thresholds=[2]), "thresholds"),
+        (lambda: quick(numbers=[]), "numbers"),
+        (lambda: quick(numbers=[21]), "one must stay"),
         (lambda: quick(select="asr"), "clean_drop"),
         (lambda: quick(eps=-1), "eps"),
         (lambda: quick(alpha=1.2), "alpha"),
