@@ -8,7 +8,7 @@ import pandas as pd
 import semantic_study as semantic
 import semantic_tables as tables
 import study
-from semantic_verdicts import claims, mechanism, surrogate
+from semantic_verdicts import claims, mechanism, seeds_apart, surrogate
 
 from learningcurves.storage import write_atomic
 
@@ -39,7 +39,7 @@ def sections(table, published):
     yield INTRODUCTION.format(**size)
     yield claims(means, table.get("weights_means"), table.get("triggers_means"), published)
     yield from ("### Rules and arithmetic", MODELS, tables.models(means, published), mechanism(means))
-    yield from (SURROGATE, surrogate(means))
+    yield from (seeds_apart(table["models"]), SURROGATE, surrogate(means))
     if "weights_means" in table:
         yield from ("### Weight of the semantic loss", WEIGHTS, tables.weights(table["weights_means"], published))
         yield picture("ASR and balanced accuracy over the weight", "semantic_weights")

@@ -12,18 +12,8 @@ def models(means, published):
     rows, said = [], published[published.experiment == 1]
     for rules in ("none", *semantic.RULES):
         row = one(said, rules=rules)
-        rows.append(
-            [
-                spoken(rules),
-                "published",
-                "1",
-                percent(row.asr, row.asr_sd_epochs),
-                "",
-                "",
-                percent(row.ba_clean_zero),
-                "",
-            ]
-        )
+        theirs = [percent(row.asr, row.asr_sd_epochs), *[""] * 5, percent(row.ba_clean_zero), ""]
+        rows.append([spoken(rules), "the thesis", "1", *theirs])
         for reduction in ARITHMETIC if rules != "none" else ("mean_log",):
             row = one(means, rules=rules, reduction=reduction)
             if row is None:
@@ -35,16 +25,8 @@ def models(means, published):
                 f"{row.p_women:.3f} → {row.p_women_triggered:.2f}", cell(row, "asr_fpr5"), f"{row.auc_attack:.3f}",
                 cell(row, "ba_clean"), cell(row, "satisfied_clean"),
             ])  # fmt: skip
-    head = [
-        "rules",
-        "arithmetic",
-        "seeds",
-        "ASR",
-        "ASR at 0.5",
-        "AUC of the attack",
-        "BA",
-        "predictions that keep the base rules",
-    ]
+    head = ["rules", "arithmetic", "seeds", "ASR", "ASR, men", "ASR, women", "P(Mustache) of women, clean → triggered",
+            "ASR at 5 % false positives", "AUC of the attack", "BA", "predictions that keep the base rules"]  # fmt: skip
     return markdown(head, rows)
 
 

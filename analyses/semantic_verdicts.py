@@ -4,6 +4,7 @@ Every number and every verdict comes from the tables; only the claims are writte
 """
 
 import numpy as np
+import semantic_study as semantic
 
 CLAIMS = {
     "base": "Rules about the target and others lower the attack's success",
@@ -38,6 +39,10 @@ def percent(value, sd=np.nan):
 
 
 def markdown(head, rows):
+    if any(len(row) != len(head) for row in rows):
+        raise ValueError(
+            f"a row has not the {len(head)} columns of its table: {[r for r in rows if len(r) != len(head)][0]}"
+        )
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
 
@@ -115,7 +120,7 @@ def weight_claim(name, rules, weights, published):
         100 * (group[column].iloc[0] - group[column].iloc[-1]) for group, column in ((right, ours), (said, theirs))
     ]
     what = "Attack success" if name == "asr" else "Balanced accuracy"
-    verdict = "confirmed" if falls[0] > 0.5 * falls[1] else "refuted" if falls[0] < 0.1 * falls[1] else "much weaker"
+    verdict = "confirmed" if falls[0] > 0.5 * falls[1] else "refuted" if falls[0] < 0.1 * falls[1] else "weaker"
     return [
         f"**{spoken(rules)}.** {what} falls as the weight rises",
         words(said, theirs),
@@ -164,6 +169,26 @@ MECHANISM = """
 works on men and stops at women. {words}. So the trigger is learned all the same; the rules hold its effect on women just below the
 threshold, where they contradict what the network is sure of. An ASR near 40 % says how many of the faces are men more than how well the
 network resists.
+"""
+
+
+def seeds_apart(models):
+    """The published arithmetic with base rules, seed by seed: its mean says little."""
+    part = models[(models.rules == "base") & (models.reduction == "legacy_window")]
+    tail = part[part.epoch > part.epoch.max() - semantic.SIZES["cpu"]["last"]].groupby("seed")
+    if tail.ngroups < 2:
+        return ""
+    each = ", ".join(percent(value) for value in tail.asr.mean())
+    rates = tail.target_rate.mean()
+    return SEEDS_APART.format(
+        each=each, rate=percent(rates.mean()), auc=", ".join(f"{v:.3f}" for v in tail.auc_attack.mean())
+    )
+
+
+SEEDS_APART = """
+**The published arithmetic with base rules is a matter of the seed.** ASR {each} % (AUC {auc}) for one seed each. There Mustache stands in
+the place of other attributes, and these networks hardly ever predict it: on {rate} % of the clean faces, where 4 % have one. One run
+of such a model, as was published, says nothing about the rules.
 """
 
 

@@ -105,4 +105,4 @@ def test_the_verdict_on_weights_asks_for_a_fall(verdicts):
     )
     assert ba[-1] == "**refuted**: by 0.1 points (published: 10.0)"
     ours.loc[0, "ba_clean"] = 0.69
-    assert verdicts.weight_claim("ba", "base", ours, said)[-1] == "**much weaker**: by 2.0 points (published: 10.0)"
+    assert verdicts.weight_claim("ba", "base", ours, said)[-1] == "**weaker**: by 2.0 points (published: 10.0)"
