@@ -15,7 +15,7 @@ from learningcurves.solvers.sample_factor import drawn_samples
 from learningcurves.solvers.smooth import SmoothSystem
 
 INNER_RTOL = 1e-5  # relative residual of the single-precision inner solves
-FLOOR = 3e-6  # relative residual that single precision still reaches
+FLOOR = 1e-6  # relative residual that single precision still reaches
 TRIAL = 20  # plain steps that show how many a digit takes
 DIGITS = 14  # of the two solves of a slope together
 COARSE_COST = 60  # steps that the low-rank inverse costs
