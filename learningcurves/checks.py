@@ -140,6 +140,11 @@ def as_array(X, name):
 
 def _as_float(X, name):
     X = as_array(X, name)
+    if X.dtype.kind in "US":
+        raise InvalidInput(
+            f"`{name}` has dtype {X.dtype}, which is text; expected real numbers. Encode categories as numbers; of raw text pass "
+            "features: of a Pipeline what its transformers give, with its last step as the model."
+        )
     if X.dtype.kind not in "fiub":
         raise InvalidInput(
             f"`{name}` has dtype {X.dtype}; expected real numbers. Encode categories as numbers first, and convert columns "

@@ -149,7 +149,7 @@ CASES = {
     "text in place of samples": (
         lambda _: problem(X_clean=np.full((20, 4), "a")),
         InvalidInput,
-        ["`X_clean`", "real numbers", "Encode"],
+        ["`X_clean`", "text", "real numbers", "Encode", "transformers", "last step"],
     ),
     "complex samples": (lambda _: problem(X_clean=X + 1j), InvalidInput, ["`X_clean`", "complex", "real numbers"]),
     "fewer labels than samples": (

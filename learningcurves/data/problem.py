@@ -54,6 +54,19 @@ def _frozen(array):
     return view
 
 
+class _Portable:
+    """Copies and pickles: a read-only view of a dict can do neither by itself, and arrays would come back writable."""
+
+    provenance: Mapping | None
+
+    def __getstate__(self):
+        return {**vars(self), "provenance": dict(self.provenance or {})}
+
+    def __setstate__(self, state):
+        vars(self).update({k: _frozen(v) if isinstance(v, np.ndarray) else v for k, v in state.items()})
+        vars(self)["provenance"] = MappingProxyType(state["provenance"])
+
+
 def _check_image_facts(facts, n_features):
     shape, value_range = facts.image_shape, facts.value_range
     if shape is not None and int(np.prod(shape)) != n_features:
@@ -132,7 +145,7 @@ def _check_range(facts, names):
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(_Portable):
     """Training and test samples without a backdoor.
 
     Parameters
@@ -211,7 +224,7 @@ class SampleSets:
 
 
 @dataclass(frozen=True, eq=False)
-class BackdoorProblem(SampleSets):
+class BackdoorProblem(SampleSets, _Portable):
     """Clean training samples, backdoor samples, and the two test sets.
 
     Every curve and slope is a function of one such problem: J(w; beta) sums the losses of the clean samples
