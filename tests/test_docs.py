@@ -72,7 +72,7 @@ def test_blocks_that_do_not_run_are_counted():
     assert {page: n for page, n in marked.items() if n} == NOT_RUN
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "benchmarks/README.md", "CHANGELOG.md"])
 def test_links_and_pictures_of_a_page_are_there(page):
     for target in re.findall(r"\]\(([^)\s]+)", text_of(page)):
         name, _, anchor = target.partition("#")
@@ -82,6 +82,14 @@ def test_links_and_pictures_of_a_page_are_there(page):
         assert path.exists(), target
         if anchor:
             assert anchor in headings(path), target
+
+
+@pytest.mark.parametrize("page", [*PAGES, "benchmarks/README.md", "CHANGELOG.md"])
+def test_files_that_a_page_names_are_there(page):
+    for name in re.findall(
+        r"`?\b((?:analyses|figures|benchmarks|tests)/[\w./-]+\.(?:py|csv|md|toml))\b", text_of(page)
+    ):
+        assert (ROOT / name).exists(), name
 
 
 def headings(path):
