@@ -92,6 +92,16 @@ def test_files_that_a_page_names_are_there(page):
         assert (ROOT / name).exists(), name
 
 
+def test_every_picture_is_shown_on_a_page():
+    shown = {
+        ((ROOT / page).parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)\s#]+)", text_of(page))
+    }
+    kept = {path.resolve() for path in (ROOT / "docs" / "images").rglob("*.png")}
+    assert not kept - shown
+
+
 def headings(path):
     """Return the anchors that GitHub gives the headings of a page."""
     lines = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S).splitlines()
