@@ -78,15 +78,30 @@ class Deviation:
 
 
 def parameter_deviation(curve) -> Deviation:
-    """Parameter deviation of a learning curve (docs/theory.md, section 9).
+    r"""Parameter deviation of a learning curve: how far the parameters grow and turn [1]_.
+
+    .. math:: \rho(\beta) = \|w^\star(\beta)\|, \qquad
+              \nu(\beta) = \tfrac12 \big(1 - \cos\angle(w^\star(0), w^\star(\beta))\big)
+
+    of the weights without intercept; for kernels in feature space (docs/theory.md, section 9).
 
     Parameters
     ----------
     curve : LearningCurve
+        Of one lambda. It need not hold beta = 0: what the angle is taken to is kept with it.
 
     Returns
     -------
     Deviation
+
+    Raises
+    ------
+    InvalidInput
+        If `curve` is no `LearningCurve`.
+
+    References
+    ----------
+    .. [1] Cinà et al., "Backdoor Learning Curves: Explaining Backdoor Poisoning Beyond Influence Functions".
     """
     if not hasattr(curve, "rho_origin"):
         raise InvalidInput(

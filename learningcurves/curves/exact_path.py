@@ -109,7 +109,7 @@ class ExactPath:
 
 
 def exact_path(model, problem: BackdoorProblem, *, reg=None, refine=False) -> ExactPath:
-    """Follow a support vector machine from beta = 0 to 1 through every breakpoint.
+    """Follow a support vector machine from beta = 0 to 1 through every breakpoint (docs/theory.md, section 5.3).
 
     One solution is carried along by events, one per sample that enters or leaves the margin set, instead of one
     solution per beta: the whole curve, exactly, for about the price of some dozen points.

@@ -80,18 +80,30 @@ class PairwiseInfluence:
 
 
 def pairwise_influence(model, problem, at=0.0, *, samples="backdoor", refine=False, **network_options):
-    """Influence of every training sample on every triggered test sample, as thin factors.
+    r"""Influence of every training sample on every triggered test sample, as thin factors [1]_.
+
+    .. math:: I(t, j) = -\nabla\ell_t^\top H^{-1} s_j \nabla\ell_j
+
+    is the derivative of the loss of test sample t in the weight of training sample j, in units of the loss; negative: sample
+    j helps the attacker on t. Hinge losses have a conditional kernel in place of the inverse (docs/theory.md, section 4).
 
     Parameters
     ----------
     model, problem, at, refine
         As for `backdoor_slope`.
     samples : {"backdoor", "clean", "training"}, default="backdoor"
+        Whose influence; "training" is the clean samples, then the backdoor.
+    **network_options
+        For a torch module, as for `backdoor_slope`.
 
     Returns
     -------
     PairwiseInfluence
         Never forms the (k, m) matrix; ask for blocks.
+
+    References
+    ----------
+    .. [1] Koh and Liang, "Understanding Black-box Predictions via Influence Functions", ICML 2017, eq. (2).
     """
     at = check_number(at, "at", low=0.0, high=1.0, hint="It is the weight of the backdoor samples.")
     check_choice(samples, "samples", ("backdoor", "clean", "training"))

@@ -14,7 +14,7 @@ from learningcurves.solvers.objective import KernelSpec
 
 
 def input_gradient(model, X):
-    r"""Gradient :math:`\partial f / \partial x` of the score.
+    r"""Gradient :math:`\partial f / \partial x` of the score: what the model looks at.
 
     Parameters
     ----------

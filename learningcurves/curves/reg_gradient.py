@@ -59,13 +59,19 @@ class RegGradient:
 
 
 def reg_gradient(model, problem, beta=(0.0, 1.0)) -> RegGradient:
-    """Differentiate a learning curve in lambda, with the factors of its own solve.
+    r"""Differentiate a learning curve in lambda, with the factors of its own solve (docs/theory.md, section 7.2).
+
+    .. math:: \frac{d\omega^\star}{d\lambda} = -H^{-1} D \omega^\star, \qquad
+              \frac{dL}{d\lambda} = g_t^\top \frac{d\omega^\star}{d\lambda}
+
+    Units: those of the loss per unit of lambda; multiply by lambda for a logarithmic axis.
 
     Parameters
     ----------
     model : learner or fitted scikit-learn estimator
     problem : BackdoorProblem
     beta : array (B,), default=(0, 1)
+        Increasing weights in [0, 1].
 
     Returns
     -------

@@ -87,7 +87,10 @@ def predictions(model, X, *, image_shape=None, classes=None) -> np.ndarray:
 
 
 def attack_scores(model, problem: BackdoorProblem, *, level: float = 0.95) -> Scores:
-    """Return ACC, ASR, the no-trigger rate and RA of a model on a problem's test sets.
+    r"""Return ACC, ASR, the no-trigger rate and RA of a model on a problem's test sets.
+
+    .. math:: \mathrm{ACC} = \overline{\mathbf 1[f(x) = y]}, \quad \mathrm{ASR} = \overline{\mathbf 1[f(T(x)) = t]}, \quad
+              \mathrm{RA} = \overline{\mathbf 1[f(T(x)) = y]}, \quad \text{no trigger} = \overline{\mathbf 1[f(x) = t]}
 
     Parameters
     ----------
