@@ -337,10 +337,16 @@ CIFAR_WORDS = """
 the rates, with Wilson's intervals over test samples, stand those of a report on BadNets, Blend, Clean-Label and ANP on
 all of CIFAR-10 (ResNet-18 of width 64, 50 epochs): another size, to be compared in direction only. *Pruned at 0.25*: ANP at that report's
 threshold and alpha 0.2; *by clean accuracy*: the threshold that a defender can choose, from held-out clean samples.
+
+The small set was run on one of two shared cores of a virtual machine (AMD EPYC), in one thread, with fewer iterations of ANP and smaller batches than
+published (`STUDIED` in `analyses/defence_study.py`). Two things differ from the published attack there, because at this size it does
+not take: training has no random shifts and flips, and BadNets and clean-label have a random patch of 8 x 8 in place of 3 x 3 pixels. With
+the published patch these networks fitted the poisoned images one by one and learned no trigger.
 """.strip()
 MISSING_WORDS = """
 Committed as commands, with their sizes in `analyses/attack_study.py`; they resume where they stopped. *Done* counts cells (an attack,
 a count or eps or defence, a seed) in the tables above. The CIFAR-10 runs with `--device cuda` are planned for a GPU; none has been run.
+What is there was run on one of two shared cores of a virtual machine (AMD EPYC).
 """.strip()
 
 

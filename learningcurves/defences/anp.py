@@ -237,7 +237,7 @@ def defend_anp(
         curve = clean_curve(network, found, mask, held_out, amounts)
         if not given:
             last = within(curve, before.value, tol)
-            chosen = {"threshold": 0.0} if last is None else amounts[last]
+            chosen: dict = {"threshold": 0.0} if last is None else amounts[last]
             threshold, number = chosen.get("threshold"), chosen.get("number")
         module = pruned_copy(network, found, mask, threshold=threshold, number=number)
         after = accuracy(module, held_out)

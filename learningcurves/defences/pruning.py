@@ -1,5 +1,7 @@
 """Which neurons a threshold or a number cuts, the network without them, and the choice by clean accuracy."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -65,7 +67,7 @@ def check_numbers(numbers, n):
     return sorted(set(values))
 
 
-def amounts_of(mask, thresholds=(), numbers=()):
+def amounts_of(mask, thresholds=(), numbers=()) -> list[dict[str, Any]]:
     """Return what to cut, as arguments of `pruned_copy`; thresholds that would cut all are left out."""
     kept = [t for t in thresholds if n_pruned_at(mask, t) < len(mask)]
     return [{"threshold": float(t)} for t in kept] + [{"number": k} for k in numbers]
