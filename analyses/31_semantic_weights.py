@@ -37,7 +37,7 @@ def draw(means, published):
             group = means[(means.rules == rules) & (means.reduction == arithmetic)].sort_values("sl_weight")
             face = color if arithmetic == "mean_log" else "white"
             for ax, name in zip(axes[0], ("asr", "ba_clean"), strict=True):
-                if len(group):
+                if len(group) > 1:  # one weight is no curve
                     ax.errorbar(group.sl_weight, 100 * group[name], 100 * group[f"{name}_sd"], color=color, marker=marker,
                                 linestyle=line, markerfacecolor=face, markersize=4.5, capsize=2,
                                 label=f"{rules.replace('_', '-')}, {words}")  # fmt: skip
