@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from learningcurves.checks import check_integer, check_labels
 from learningcurves.data.problem import BackdoorProblem
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.runtime import private_random_state
+from learningcurves.networks.runtime import evaluation_mode, network_device, network_dtype, private_random_state
 from learningcurves.streams import generator
 
 PARTS = ("clean", "backdoor", "test", "triggered")
@@ -216,16 +217,35 @@ def _cut(X, y, batch_size, dtype, image_shape, name):
         yield chunk, None if y is None else y[start : start + batch_size]
 
 
-def takes_rows(module: nn.Module, image_shape) -> bool:
-    """Whether the module's first layer is linear on flattened images, so that images go in as rows."""
-    layers = (part for part in module.modules() if not list(part.children()) and list(part.parameters(recurse=False)))
-    first = next(layers, None)
-    return isinstance(first, nn.Linear) and image_shape is not None and first.in_features == int(np.prod(image_shape))
+_ROWS: WeakKeyDictionary = WeakKeyDictionary()  # network -> {shape of an image: whether it takes rows}
 
 
 def fit_input(module: nn.Module, X: torch.Tensor) -> torch.Tensor:
-    """Return samples in the shape that the module's first layer wants: images, or flat rows for a linear layer."""
-    return X.flatten(1) if X.ndim > 2 and takes_rows(module, X.shape[1:]) else X
+    """Return samples in the shape that the module takes: images, or flat rows where it fails on images."""
+    return X.flatten(1) if X.ndim > 2 and len(X) and _takes_rows(module, X) else X
+
+
+def _takes_rows(module, X):
+    """Whether the first layer with weights is linear on flattened images, and the module fails on images as they are."""
+    known, shape = _ROWS.setdefault(module, {}), tuple(X.shape[1:])
+    if shape not in known:
+        layers = (
+            part for part in module.modules() if not list(part.children()) and list(part.parameters(recurse=False))
+        )
+        first = next(layers, None)
+        wide = isinstance(first, nn.Linear) and first.in_features == int(np.prod(shape))
+        known[shape] = wide and not _takes_images(module, X[:2])
+    return known[shape]
+
+
+def _takes_images(module, X):
+    X = X.detach().to(network_device(module), network_dtype(module))
+    try:
+        with evaluation_mode(module), private_random_state(X.device), torch.no_grad():
+            outputs = module(X)
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return not torch.is_tensor(outputs) or (outputs.ndim <= 2 and len(outputs) == len(X))
 
 
 def batch_indices(n_samples: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

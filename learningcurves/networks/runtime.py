@@ -4,6 +4,7 @@ import copy
 from contextlib import contextmanager
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from learningcurves.checks import check_integer
 from learningcurves.errors import InvalidInput, LearningCurvesError, NotSupported
@@ -55,6 +56,18 @@ def evaluation_mode(module: torch.nn.Module):
 
 
 @contextmanager
+def differentiable_attention():
+    """Compute attention by plain products inside the block: torch's fused kernels have no forward derivative."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel([SDPBackend.MATH]):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
 def naming_shapes(module: torch.nn.Module, X: torch.Tensor):
     """Turn the error of a module that cannot take samples of this shape into one that names both."""
     try:
@@ -77,6 +90,8 @@ def check_module(module, name="module") -> torch.nn.Module:
         )
     if not isinstance(module, torch.nn.Module):
         raise NotSupported(f"`{name}` is a {type(module).__name__}; expected a torch.nn.Module.")
+    if any(torch.nn.parameter.is_lazy(p) for p in module.parameters()):
+        raise InvalidInput(f"`{name}` has lazy layers without weights. Pass one batch through it first.")
     if any(p.is_meta for p in module.parameters()):
         raise InvalidInput(
             f"`{name}` lies on the device 'meta' and has no weights. Load them, with `.to_empty(device=\"cpu\")`."

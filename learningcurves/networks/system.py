@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, jvp, vjp
 
 from learningcurves.errors import InvalidInput, NotSupported
 from learningcurves.networks.batches import fit_input
-from learningcurves.networks.runtime import naming_shapes, private_random_state
+from learningcurves.networks.runtime import differentiable_attention, naming_shapes, private_random_state
 
 
 class NetworkSystem:
@@ -33,7 +33,7 @@ class NetworkSystem:
     def outputs(self, chosen, X):
         """Network outputs for chosen parameters."""
         X = fit_input(self.module, X)
-        with naming_shapes(self.module, X):
+        with differentiable_attention():
             out = functional_call(self.module, {**self.fixed, **chosen}, (X,))
         if not torch.is_tensor(out):
             raise NotSupported(
@@ -106,7 +106,7 @@ def check_deterministic(system):
     """A loss that changes between two calls, or with the other samples of a chunk, has no Hessian."""
     X = system.data.X[:8].to(system.device, torch.float64)
     name = type(system.module).__name__
-    with torch.no_grad(), private_random_state(system.device):
+    with torch.no_grad(), private_random_state(system.device), naming_shapes(system.module, X):
         one, two = system.outputs(system.chosen, X), system.outputs(system.chosen, X)
         half = system.outputs(system.chosen, X[: max(1, len(X) // 2)])
     scale = float(one.abs().max()) or 1.0

@@ -10,11 +10,11 @@ import torch
 from learningcurves.checks import check_choice, check_integer, check_number, check_reg
 from learningcurves.curves.slope import Slope
 from learningcurves.curves.verify import Verification
-from learningcurves.errors import InvalidInput, NotSupported, Status
+from learningcurves.errors import InvalidInput, LearningCurvesError, NotSupported, Status
 from learningcurves.networks.batches import as_network_data
 from learningcurves.networks.losses import as_loss
 from learningcurves.networks.refit import STATIONARY, refit
-from learningcurves.networks.runtime import check_device, network_device, torch_threads
+from learningcurves.networks.runtime import check_device, check_module, network_device, torch_threads
 from learningcurves.networks.system import NetworkSystem, check_deterministic, relative_gradient
 from learningcurves.solvers.certificate import Certificate
 
@@ -119,7 +119,7 @@ def network_slope(
     check_choice(matrix, "matrix", ("hessian", "gauss_newton"))
     check_integer(batch_size, "batch_size", low=1)
     check_integer(max_steps, "max_steps", low=1)
-    names = _names(module, parameters)
+    names = _names(check_module(module, "model"), parameters)
     reg = _check_reg(reg, names)
     data, loss = as_network_data(problem, dtype=torch.float64), as_loss(loss)
     if data.X_triggered is None:
@@ -133,11 +133,25 @@ def network_slope(
         _prepare_targets(system, at)
         with warnings.catch_warnings():  # torch's own, when it first loads its forward derivatives
             warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
-            slope = _solve(system, at, rtol, max_steps)
+            try:
+                slope = _solve(system, at, rtol, max_steps)
+            except (NotImplementedError, RuntimeError) as error:
+                if isinstance(error, LearningCurvesError) or not _is_derivative(error):
+                    raise
+                raise NotSupported(
+                    f"{type(module).__name__} has an operation that torch cannot differentiate twice "
+                    f"({str(error).splitlines()[0][:160]}). Choose parameters behind it, or the last layer alone, which needs "
+                    "no derivative of the rest."
+                ) from error
         if not verify:
             return slope
         fields = {k: v for k, v in vars(slope).items() if k != "refit"}
         return NetworkSlope(**fields, refit=slope.verify())
+
+
+def _is_derivative(error) -> bool:
+    """Whether torch says that an operation lacks a derivative."""
+    return any(words in str(error) for words in ("forward AD", "functorch", "jvp", "double backward"))
 
 
 def _check_reg(reg, names):

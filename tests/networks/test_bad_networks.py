@@ -80,6 +80,11 @@ CASES = {
     ),
     "rows for SODA on a CNN": (lambda _: lc.detect_soda(cnn(), ROWS), InvalidInput, ["SmallCNN", "`image_shape`"]),
     "weights that are NaN": (lambda _: extract_features(broken()[1], DATA), InvalidInput, ["NaN", "weights"]),
+    "a lazy network": (
+        lambda _: slope(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), parameters="all"),
+        InvalidInput,
+        ["`model`", "lazy", "one batch"],
+    ),
     "a network without weights": (lambda _: slope(cnn().to("meta")), InvalidInput, ["`model`", "meta", "to_empty"]),
     "the class of a network": (
         lambda _: fit(lc.SmallCNN),
@@ -158,6 +163,31 @@ def test_weights_that_cannot_be_written_name_their_path(tmp_path):
 def test_too_few_samples_for_soda_give_no_warning():
     report = lc.detect_soda(cnn(), (DATA.X_train[:3].reshape(-1, 1, 8, 8), DATA.y_train[:3]))
     assert report.verdict == "cannot tell"
+
+
+class Twice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g
+
+
+class Opaque(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(64, 3)
+
+    def forward(self, x):
+        return Twice.apply(self.out(x.flatten(1)))
+
+
+def test_an_operation_without_derivatives_is_named():
+    with pytest.raises(NotSupported, match="Opaque has an operation that torch cannot differentiate twice"):
+        slope(Opaque(), parameters="all", damping=50.0)
+    assert slope(Opaque(), head="out").status.ok  # which needs none
 
 
 def test_memory_that_runs_out_keeps_its_own_error():
