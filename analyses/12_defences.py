@@ -138,6 +138,8 @@ def draw_row(axes, table, attack, styles):
     (curve_axes, slope_axes, again_axes), handles = axes, []
     for i, (defence, style) in enumerate(styles.items()):
         group = table[table.defence == defence]
+        if group.empty:  # not measured yet
+            continue
         curve = group[group.what == "curve"].groupby("beta").loss_triggered.median()
         handles += curve_axes.plot(curve.index, curve, **style.line(label=defence))
         scores = group[group.what == "scores"]
