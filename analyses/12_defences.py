@@ -138,6 +138,8 @@ def draw_row(axes, table, attack, styles):
     (curve_axes, slope_axes, again_axes), handles = axes, []
     for i, (defence, style) in enumerate(styles.items()):
         group = table[table.defence == defence]
+        if group.empty:  # not measured yet
+            continue
         curve = group[group.what == "curve"].groupby("beta").loss_triggered.median()
         handles += curve_axes.plot(curve.index, curve, **style.line(label=defence))
         scores = group[group.what == "scores"]
@@ -151,7 +153,7 @@ def draw_row(axes, table, attack, styles):
     curve_axes.set_xlim(-2e-4, 1.3)
     curve_axes.set_xticks([0, 1e-2, 1], ["0", "0.01", "1"])
     slope_axes.set(ylabel="−slope, last layer (nats)", yscale="log", xlim=(-0.5, len(styles) - 0.5))
-    slope_axes.set_xticks(range(len(styles)), [d.replace(" ", "\n") for d in styles], rotation=45)
+    slope_axes.set_xticks(range(len(styles)), [d.replace(" ", "\n", 1) for d in styles], rotation=90)
     most = table["count"].max()
     again_axes.set(xlabel="poisons in re-training (count)", ylabel="ASR", ylim=(-0.03, 1.03))
     again_axes.set_xscale("symlog", linthresh=1)
@@ -168,7 +170,8 @@ def draw_rates(summary, data):
     summary = summary[summary.data == data]
     shown = list(summary.attack.unique())
     with local():
-        made, axes = figure(len(shown), 1, width=PAGE, aspect=1.1, sharey=True)
+        width = min(PAGE, 0.36 * PAGE * len(shown))
+        made, axes = figure(len(shown), 1, width=width, aspect=1.1, sharey=True)
         styles = group_styles(RATES)
         axes[0, 0].set(ylabel="share of test samples", ylim=(-0.03, 1.03))
         for ax, attack in zip(axes[0], shown, strict=True):
@@ -176,7 +179,7 @@ def draw_rates(summary, data):
             for i, (name, label) in enumerate(RATES.items()):
                 look = styles[name].line(label=label, linestyle="none")
                 handles.append(attacks.draw_rate(ax, np.arange(len(group)) + 0.15 * (i - 1), group, name, look))
-            ax.set_xticks(range(len(group)), [d.replace(" ", "\n") for d in group.defence], rotation=90)
+            ax.set_xticks(range(len(group)), [d.replace(" ", "\n", 1) for d in group.defence], rotation=90)
             ax.set_xlabel(attack)
         outside_legend(made, axes[0, 0], handles)
     return made

@@ -240,7 +240,8 @@ def what_changed(row, before, clean):
         f"{cut}: ASR {before.asr:.3f} to {row.asr:.3f}, ACC {before.acc:.3f} to {row.acc:.3f}, RA {before.ra:.3f} to "
         f"{row.ra:.3f} (never attacked: {clean.ra:.3f}). Slope of the last layer {before.slope:.3g} to {row.slope:.3g} nats "
         f"({clean.slope:.3g}); refitting it on clean samples alone leaves BK {row.head_bk_at_0:.2f} ({clean.head_bk_at_0:.2f}). "
-        f"It takes {few(row)} poisons to bring ASR to one half; the network that was never attacked takes {few(clean)}."
+        + again(row)
+        + f"; the network that was never attacked takes {few(clean)}."
     )
     if row.oracle_asr == row.oracle_asr:
         words += (
@@ -248,6 +249,15 @@ def what_changed(row, before, clean):
             f"{row.oracle_n_pruned:.0f} neurons cut."
         )
     return words
+
+
+def again(row):
+    """Say how few poisons bring ASR to one half, and whether it takes any."""
+    if row.poisons_to_relearn == 0 and row.asr < 0.5:
+        return "Training on with clean samples alone brings ASR back to one half: the backdoor was hidden, not gone"
+    if row.poisons_to_relearn == 0:
+        return "ASR stays above one half without any poison"
+    return f"It takes {few(row)} poisons to bring ASR to one half"
 
 
 def cifar():
