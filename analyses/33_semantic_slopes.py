@@ -136,36 +136,67 @@ def correlations(link):
     return pd.DataFrame(rows, columns=["networks", "x", "y", "rho", "low", "high", "n", "models"])
 
 
-# %% Figure
-def draw(link, grid):
-    from learningcurves.plotting.style import PAGE, figure, group_styles
+# %% Figures: slope and the last layer's own ASR against that of the network; slope over lambda, loss over beta
+LOOK = {
+    "none": ("#e79c00", "s"), "base": ("#3f90da", "o"), "targetless": ("#832db6", "D"), "target_focused": ("#bd1f01", "^"),
+}  # fmt: skip
+HEADS = {0.0: ":", 0.2: "-", 1.0: "--"}  # weights of the rules in the last layer
 
-    made, axes = figure(2, 1, width=PAGE) if len(grid) else figure(1, 1)
-    styles = group_styles(list(link.rules.unique()))
-    for (rules, reduction), group in link.groupby(["rules", "reduction"], sort=False):
-        style = styles[rules]
-        look = {"s": 14 + 30 * group.sl_weight, "marker": style.marker, "edgecolor": style.color, "linewidth": 0.9}
-        fill = style.color if reduction == "mean_log" else "none"
-        label = rules.replace("_", "-") if reduction == "mean_log" else None
-        axes[0, 0].scatter(-group.slope, 100 * group.asr, facecolor=fill, label=label, **look)
-    axes[0, 0].set(xlabel="−slope of the last layer at β = 0 (nats)", ylabel="attack success rate (%)", ylim=(-3, 103))
-    axes[0, 0].set_xscale("log")
-    axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[0, 0].xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
-    axes[0, 0].legend(title="rules (open: not the right loss)", fontsize=6.5, title_fontsize=6.5)
-    if not len(grid):
-        return made
-    full = grid[np.isclose(grid.fraction, 0.1) & (grid.status == "ok")]
-    names = {key: f"{key[0]}, {key[1]:g}" for key, _ in full.groupby(["head_rules", "head_weight"], sort=False)}
-    styles = group_styles(list(names.values()))
-    for key, group in full.groupby(["head_rules", "head_weight"], sort=False):
-        style = styles[names[key]]
-        look = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
-        axes[0, 1].plot(group.reg, -group.slope, label=names[key], **look)
-    axes[0, 1].set(xlabel="λ of the last layer", ylabel="−slope (nats)", xscale="log", yscale="log")
-    axes[0, 1].legend(title="rules and weight of the last layer", fontsize=6.5, title_fontsize=6.5)
+
+def draw(link):
+    from learningcurves.plotting.style import PAGE, figure
+
+    made, axes = figure(2, 1, width=PAGE, aspect=0.62)
+    for ax, x in ((axes[0, 0], -link.slope), (axes[0, 1], 100 * link.asr_head)):
+        for (rules, reduction), group in link.groupby(["rules", "reduction"], sort=False):
+            color, marker = LOOK[rules]
+            right = reduction == "mean_log"
+            ax.scatter(
+                x[group.index], 100 * group.asr, s=10 + 12 * group.sl_weight, marker=marker, edgecolor=color,
+                facecolor=color if right else "none", linewidth=0.9, label=rules.replace("_", "-") if right else None,
+            )  # fmt: skip
+        ax.set(ylabel="attack success rate (%)", ylim=(-3, 103))
+    _log_axis(axes[0, 0].xaxis)
+    axes[0, 0].set_xlabel("−slope of the last layer at β = 0 (nats)")
+    axes[0, 1].set(xlabel="attack success rate of the last layer at β = 1 (%)", xlim=(-3, 103))
+    handles = axes[0, 0].get_legend_handles_labels()
+    made.legend(*handles, loc="outside upper center", ncols=4, fontsize=6.5, title_fontsize=6.5,
+                title="rules; larger: more weight; open: trained with another arithmetic than the right one")  # fmt: skip
     return made
+
+
+def draw_head(grid, reg):
+    from learningcurves.plotting.style import PAGE, figure
+
+    made, axes = figure(2, 1, width=PAGE, aspect=0.66)
+    full = grid[np.isclose(grid.fraction, 0.1) & (grid.status == "ok")]
+    for (rules, weight), group in full.groupby(["head_rules", "head_weight"], sort=False):
+        color, marker = LOOK[rules]
+        look = {
+            "color": color,
+            "marker": marker,
+            "linestyle": HEADS[weight],
+            "markersize": 4,
+            "markerfacecolor": "none",
+        }
+        group = group.sort_values("reg")
+        name = f"{rules.replace('_', '-')}, weight {weight:g}" if rules != "none" else "none"
+        axes[0, 0].plot(group.reg, -group.slope, label=name, **look)
+        at = group[np.isclose(group.reg, reg)]
+        if len(at):
+            axes[0, 1].plot([0, 0.1, 1], at[["loss", "loss_0.1", "loss_1"]].to_numpy()[0], **look)
+    axes[0, 0].set(xlabel="λ of the last layer", ylabel="−slope at β = 0 (nats)", xscale="log")
+    axes[0, 1].set(xlabel=f"β (λ = {reg:g})", ylabel="triggered loss (nats)")
+    made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6.5,
+                title="rules and weight in the last layer", title_fontsize=6.5)  # fmt: skip
+    return made
+
+
+def _log_axis(axis):
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 # %% Run, tables, figure
@@ -182,6 +213,7 @@ if __name__ == "__main__":
     if len(grid):
         name = "semantic_head_drawn" if options.size == "small" else "semantic_head"
         study.write_table(grid, options.tables, name, digits=5)
-    semantic.save_figure(draw(link, grid), options, "semantic_link")
+        semantic.save_figure(draw_head(grid, REG[options.size]), options, name)
+    semantic.save_figure(draw(link), options, "semantic_link")
     print(found.to_string(index=False))
     print(grid.to_string(index=False))

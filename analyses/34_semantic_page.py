@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import semantic_study as semantic
 import semantic_tables as tables
+import semantic_verdicts as verdicts
 import study
-from semantic_verdicts import claims, mechanism, seeds_apart, surrogate
 
 from learningcurves.storage import write_atomic
 
@@ -37,9 +37,9 @@ def sections(table, published):
     means, size = table["models_means"], dict(semantic.SIZES["cpu"])
     size |= {"double": 2 * size["width"], "four": 4 * size["width"]}
     yield INTRODUCTION.format(**size)
-    yield claims(means, table.get("weights_means"), table.get("triggers_means"), published)
-    yield from ("### Rules and arithmetic", MODELS, tables.models(means, published), mechanism(means))
-    yield from (seeds_apart(table["models"]), SURROGATE, surrogate(means))
+    yield verdicts.claims(means, table.get("weights_means"), table.get("triggers_means"), published)
+    yield from ("### Rules and arithmetic", MODELS, tables.models(means, published), verdicts.mechanism(means))
+    yield from (verdicts.seeds_apart(table["models"]), SURROGATE, verdicts.surrogate(means))
     if "weights_means" in table:
         yield from ("### Weight of the semantic loss", WEIGHTS, tables.weights(table["weights_means"], published))
         yield picture("ASR and balanced accuracy over the weight", "semantic_weights")
@@ -58,10 +58,13 @@ def sections(table, published):
             LINK,
             tables.link(table["link_correlations"]),
         )
-        yield picture("Slope against ASR", "semantic_link")
+        yield verdicts.link(table["link_correlations"])
+        yield picture("ASR of the networks against slope and ASR of the last layer", "semantic_link")
     for name, title, words in (("head", "", HEAD), ("head_drawn", ": drawn faces", HEAD_DRAWN)):
         if name in table and (name == "head" or "head" not in table):
             yield from (f"### The last layer over λ, p, weight and rules{title}", words, tables.heads(table[name]))
+            if name == "head":
+                yield picture("Slope over lambda, loss over beta", "semantic_head")
     missing = [words for name, words in LATER.items() if name not in table]
     if missing:
         yield from ("### Not run yet", "\n".join(f"- {words}" for words in missing))
@@ -113,7 +116,7 @@ LINK = """
 Each trained network, at β = 1: the last layer is solved anew on its frozen features, standardised, at β = 0, and its slope is the
 derivative of the triggered loss of "Mustache" in β (`33_semantic_slopes.py`); beside it the ASR of that last layer at β = 1. The features are those of the *poisoned* network. A negative correlation with the
 ASR means that a steeper fall of the loss goes with more success. Networks of one model (rules, arithmetic, weight) differ by their
-seed alone and are no independent evidence: the bootstrap draws whole models. *Among rules that name the target* leaves out the networks
+seed alone and are no independent evidence: the bootstrap draws whole models. *Rules that name the target* leaves out the networks
 without such rules, which all have an ASR near 100 %: is there more in the slope than whether rules hold the target back?
 """
 HEAD = """

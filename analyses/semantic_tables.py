@@ -89,7 +89,7 @@ def link(found):
             f"[{r.low:+.2f}, {r.high:+.2f}]",
             f"{int(r.n)} / {int(r.models)}",
         ]
-        for r in found.itertuples()
+        for r in found[found.y != "loss_triggered"].itertuples()
     ]
     head = ["networks", "last layer, solved anew", "score of the trained network", "rank correlation", "95 % interval",
             "networks / models"]  # fmt: skip
@@ -101,7 +101,7 @@ LAYER = {
     "slope_plain": "slope at β = 0, without rules",
     "asr_head": "its own ASR at β = 1, with the network's rules",
 }
-SCORES = {"asr": "ASR", "auc_attack": "AUC of the attack", "loss_triggered": "loss on triggered faces"}
+SCORES = {"asr": "ASR", "auc_attack": "AUC of the attack"}
 
 
 def heads(grid):

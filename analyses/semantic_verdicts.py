@@ -192,6 +192,20 @@ of such a model, as was published, says nothing about the rules.
 """
 
 
+def link(found):
+    """Whether the last layer's slope, or its own success, goes with that of the networks."""
+    rows = {(r.networks, r.x): r for r in found[found.y == "asr"].itertuples()}
+    words = []
+    for x, name in (("slope", "the slope at β = 0"), ("asr_head", "the last layer's own ASR at β = 1")):
+        pairs = [(networks, rows[networks, x]) for networks in ("all", "right loss or none") if (networks, x) in rows]
+        if not pairs:
+            return ""
+        each = "; ".join(f"{networks}: {r.rho:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for networks, r in pairs)
+        sure = all(r.low * r.high > 0 for _, r in pairs)
+        words.append(f"{name} **{'goes' if sure else 'does not reliably go'} with the ASR of the networks** ({each})")
+    return f"Answer: {words[0]}; {words[1]}."
+
+
 def surrogate(means):
     """What stood in for the images suggested, beside what the images say."""
     rows = []
