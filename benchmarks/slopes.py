@@ -2,6 +2,7 @@
 
     python benchmarks/slopes.py
     python benchmarks/slopes.py --case logistic-1500        # one case
+    python benchmarks/slopes.py --only pydvl                 # one library
     python benchmarks/slopes.py --python /path/to/python    # an environment with pyDVL, dattri, curvlinops, torch
 
 All methods get the same exact minimiser w and return dL/dbeta at beta = 0. The intercept is a constant feature and is
@@ -323,7 +324,7 @@ def compare(args):
             truth = float(np.load(path)["truth"])
             plain = None
             for method in METHODS:
-                if method in absent or ("softmax" in case and method in ("pydvl direct", "dattri explicit")):
+                if args.only not in method or method in absent or ("softmax" in case and method in ("pydvl direct", "dattri explicit")):
                     continue
                 python = args.python if method.split()[0] in NEEDS else sys.executable
                 repeats = (
@@ -353,6 +354,7 @@ def compare(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", default="")
+    parser.add_argument("--only", default="", help="methods whose name contains this")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--timeout", type=float, default=300.0)

@@ -82,14 +82,16 @@ def find_sets(state: DualState, upper) -> Status:
 def restart(state: DualState, upper) -> Status:
     """Find the sets from libsvm's guess, which costs less than many single steps; where it fails, by single steps.
 
-    The scores of `state` say which samples are near the margin, if it is at a neighbouring solution.
+    The scores of `state` say at first which samples are near the margin, if it is at a neighbouring solution.
     """
-    sets, v = cold_start(state.kernel, state.y, upper, margin=state.margin() if state.v.any() else None)
-    if not np.array_equal(sets, state.cold_sets):
-        state.sets, state.cold_sets = sets.copy(), sets
-        state.refresh()
-        if block_exchange(state, upper):
-            return Status.OK
+    near = [state.margin()] if state.v.any() else []
+    for margin in (*near, None):
+        sets, v = cold_start(state.kernel, state.y, upper, margin=margin)
+        if not np.array_equal(sets, state.cold_sets):
+            state.sets, state.cold_sets = sets.copy(), sets
+            state.refresh()
+            if block_exchange(state, upper):
+                return Status.OK
     state.sets, state.v, state.solved = sets, v, None
     return primal_active_set(state, upper)
 
