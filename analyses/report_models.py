@@ -244,9 +244,11 @@ def times():
         "another run, and the time is the sum; cells that were under way when it was stopped are in it twice.",
         markdown(["analysis", "data", "cells", "CPU minutes", "runs"], rows),
         "\\* not measured as a whole: put together from runs that were stopped, those at a limit of CPU time counted with "
-        "that limit."
+        "that limit; the regions of 05 were run anew since, over more triggers."
         if not found.measured.all()
         else "",
         f"In all — {words}. Cells are independent: `--n-jobs 2` shares that between two cores.",
-        f"Not timed: the tables of {', '.join(untimed)} are older than this record." if untimed else "",
+        f"Not timed: {', '.join(untimed)}, whose tables are older than this record or of a run that was not finished."
+        if untimed
+        else "",
     )

@@ -49,16 +49,17 @@ def in_words(trigger):
 
 for kind in given.data:
     table = draw.table(given, f"maps_{kind}")
-    if table is None:
-        continue
     # %% lambda and fraction of the linear learners, lambda and gamma of the RBF SVM; a column a pair
-    fractions, gammas = (table[table["map"] == name] for name in ("fraction", "gamma"))
-    for value in ("bk", "accuracy_clean"):
-        by_learner = {n.replace("_", " ").replace("svm", "SVM"): g for n, g in fractions.groupby("learner", sort=False)}
-        draw.save(panels(by_learner, "fraction", [value] * len(by_learner)), given, f"map_fraction_{kind}_{value}")
-    if len(gammas):
-        both = {"backdoor accuracy": gammas, "clean accuracy": gammas}
-        draw.save(panels(both, "gamma", ["bk", "accuracy_clean"]), given, f"map_gamma_{kind}")
+    if table is not None:
+        fractions, gammas = (table[table["map"] == name] for name in ("fraction", "gamma"))
+        for value in ("bk", "accuracy_clean"):
+            by_learner = {
+                n.replace("_", " ").replace("svm", "SVM"): g for n, g in fractions.groupby("learner", sort=False)
+            }
+            draw.save(panels(by_learner, "fraction", [value] * len(by_learner)), given, f"map_fraction_{kind}_{value}")
+        if len(gammas):
+            both = {"backdoor accuracy": gammas, "clean accuracy": gammas}
+            draw.save(panels(both, "gamma", ["bk", "accuracy_clean"]), given, f"map_gamma_{kind}")
 
     # %% The safe lambda of every pair, trigger and seed, one bar each
     found = draw.table(given, f"regions_{kind}")
