@@ -57,12 +57,9 @@ def test_every_point_stays_in_the_ball_and_in_the_range(eps, steps, step_size, r
     np.testing.assert_array_equal(images, before)
     source = images.astype(np.float32).astype(np.float64)
     # the limits hold exactly in the sources' own precision: they are rounded inwards, not to nearest
-    shown = [
-        seen for seen in watch.seen if len(seen) == 24
-    ]  # a first pass of two images finds out what the network takes
-    assert len(shown) >= steps
-    for point in [seen.double().numpy().reshape(X.shape) for seen in shown] + [found.X.astype(np.float64)]:
-        assert np.abs(point - source).max() <= eps * (high - low)
+    # the first pass is of two samples: it finds out what the network takes
+    for point in [seen.double().numpy().reshape(-1, 1, 4, 4) for seen in watch.seen] + [found.X.astype(np.float64)]:
+        assert len(point) in (2, 24) and np.abs(point - source[: len(point)]).max() <= eps * (high - low)
         assert point.min() >= low and point.max() <= high
     assert np.all(found.change <= eps * (high - low) + 1e-6 * max(abs(low), high))
 
