@@ -223,7 +223,8 @@ def defences():
 def verdict(group):
     """Say in how many defended networks the backdoor fires less, is repaired, and comes back easier than anew."""
     clean = group[group.defence == "never attacked"].set_index("attack")
-    done = group[~group.defence.isin(("none", "never attacked")) & group.attack.isin(clean.index)]
+    works = set(group[(group.defence == "none") & (group.asr >= 0.5)].attack) & set(clean.index)
+    done = group[~group.defence.isin(("none", "never attacked")) & group.attack.isin(works)]
     if not len(done):
         return ""
     never = clean.loc[done.attack]
@@ -234,7 +235,7 @@ def verdict(group):
         < never.poisons_to_relearn.fillna(float("inf")).to_numpy()
     )
     return (
-        f"Of {len(done)} defended networks {falls.sum()} have ASR below one half, {right.sum()} of them with RA within 0.1 of the "
+        f"Of {len(done)} defended networks, of attacks that reach one half, {falls.sum()} have ASR below one half, {right.sum()} of them with RA within 0.1 of the "
         f"network that was never attacked. {sooner.sum()} need fewer poisons than that network (or none) for ASR of one half."
     )
 
