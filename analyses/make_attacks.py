@@ -210,6 +210,7 @@ def defences():
         words = f"{data}: {sizes(data)}; {int(group.seeds.min())} network(s) an entry."
         parts += [
             words,
+            verdict(group),
             bullets(in_words(group)),
             markdown(rows),
             picture(f"Accuracy, ASR and RA of each defence on {data}", f"rates_{data}"),
@@ -217,6 +218,26 @@ def defences():
         ]
         parts += [picture(f"Adversarial neuron pruning on {data}", f"anp_{data}")]
     return "\n\n".join(p for p in parts if p)
+
+
+def verdict(group):
+    """Say in how many defended networks the backdoor fires less, is repaired, and comes back easier than anew."""
+    clean = group[group.defence == "never attacked"].set_index("attack")
+    works = set(group[(group.defence == "none") & (group.asr >= 0.5)].attack) & set(clean.index)
+    done = group[~group.defence.isin(("none", "never attacked")) & group.attack.isin(works)]
+    if not len(done):
+        return ""
+    never = clean.loc[done.attack]
+    falls = done.asr.to_numpy() < 0.5
+    right = falls & (done.ra.to_numpy() > never.ra.to_numpy() - 0.1)
+    sooner = (
+        done.poisons_to_relearn.fillna(float("inf")).to_numpy()
+        < never.poisons_to_relearn.fillna(float("inf")).to_numpy()
+    )
+    return (
+        f"Of {len(done)} defended networks, of attacks that reach one half, {falls.sum()} have ASR below one half, {right.sum()} of them with RA within 0.1 of the "
+        f"network that was never attacked. {sooner.sum()} need fewer poisons than that network (or none) for ASR of one half."
+    )
 
 
 def in_words(group):
@@ -241,7 +262,7 @@ def what_changed(row, before, clean):
         f"{row.ra:.3f} (never attacked: {clean.ra:.3f}). Slope of the last layer {before.slope:.3g} to {row.slope:.3g} nats "
         f"({clean.slope:.3g}); refitting it on clean samples alone leaves BK {row.head_bk_at_0:.2f} ({clean.head_bk_at_0:.2f}). "
         + again(row)
-        + f"; the network that was never attacked takes {few(clean)}."
+        + f"; for the network that was never attacked: {few(clean)}."
     )
     if row.oracle_asr == row.oracle_asr:
         words += (
@@ -257,7 +278,7 @@ def again(row):
         return "Training on with clean samples alone brings ASR back to one half: the backdoor was hidden, not gone"
     if row.poisons_to_relearn == 0:
         return "ASR stays above one half without any poison"
-    return f"It takes {few(row)} poisons to bring ASR to one half"
+    return f"Poisons to bring ASR to one half: {few(row)}"
 
 
 def cifar():
@@ -336,7 +357,9 @@ perturbation and no trigger, and with trigger and noise: the share that is calle
 DEFENCE_WORDS = """
 Each defence has 500 clean samples, a fifth of them held out. *anp* chooses among the published thresholds at two points of held-out
 accuracy; *anp by number* cuts the smallest masks one share of the neurons after the other, at ten points (what
-BackdoorBench's selection allows, which looks at triggered data besides; here it does not). *Slope* and *slope / loss* are those of the last layer on the network's own features (lambda = 1),
+BackdoorBench's selection allows, which looks at triggered data besides; here it does not).
+
+*Slope* and *slope / loss* are those of the last layer on the network's own features (lambda = 1),
 *BK, head on clean* is the backdoor accuracy when only the last layer is fitted anew, on clean samples alone: what of the backdoor
 sits in the features. *Poisons to re-learn*: the smallest number tried from which ASR stays at one half or more after five epochs
 on the 500 clean samples and so many poisons; "never attacked" is the clean network. A slope is to be read beside the loss that
