@@ -68,7 +68,7 @@ def draw(table, beta):
         axes[0, 0].plot(mean.index, 100 * mean.asr, label=f"{side} px, {place.replace('_', ' ')}", **look)
         axes[0, 1].plot(mean.index, mean.auc_attack, **look)
     axes[0, 0].set(xlabel="epoch", ylabel="attack success rate (%)", ylim=(-3, 103))
-    axes[0, 1].set(xlabel="epoch", ylabel="AUC of the attack", ylim=(0.45, 1.01))
+    axes[0, 1].set(xlabel="epoch", ylabel="AUC of the attack", ylim=(0.2, 1.01))
     for rules, (color, look) in RULES.items():
         last = beta[
             (beta.rules == rules) & (beta.epoch > beta.epoch.max() - semantic.SIZES[beta["size"].iloc[0]]["last"])

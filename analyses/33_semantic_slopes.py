@@ -186,6 +186,7 @@ def draw_head(grid, reg):
         if len(at):
             axes[0, 1].plot([0, 0.1, 1], at[["loss", "loss_0.1", "loss_1"]].to_numpy()[0], **look)
     axes[0, 0].set(xlabel="λ of the last layer", ylabel="−slope at β = 0 (nats)", xscale="log")
+    _log_axis(axes[0, 0].yaxis)
     axes[0, 1].set(xlabel=f"β (λ = {reg:g})", ylabel="triggered loss (nats)")
     made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6.5,
                 title="rules and weight in the last layer", title_fontsize=6.5)  # fmt: skip

@@ -142,9 +142,9 @@ def trigger_claim(triggers, published):
     verdict = "no more than one network swings" if apart < 4 * swing else "more than one network swings"
     return [
         "Size and place of the trigger, base rules: compared by the ASR of the last epoch",
-        f"ASR {spread(published.asr_last_epoch)} in the last epoch; one network swings by ± {percent(published.asr_sd_epochs.mean())} between epochs",
+        f"{len(published)} triggers: ASR {spread(published.asr_last_epoch)} in the last epoch; one network swings by ± {percent(published.asr_sd_epochs.mean())} between epochs",
         "",
-        f"ASR {spread(triggers.asr_last)}, ± {percent(swing)} between epochs; AUC after one epoch {early.min():.2f} to {early.max():.2f}",
+        f"{len(triggers)} of them: ASR {spread(triggers.asr_last)}, ± {percent(swing)} between epochs; AUC after one epoch {early.min():.2f} to {early.max():.2f}",
         f"**the last epochs differ by {verdict}; the triggers differ in how fast they are learned**",
     ]
 
