@@ -172,14 +172,16 @@ def draw_rates(summary, data):
     with local():
         width = min(PAGE, 0.36 * PAGE * len(shown))
         made, axes = figure(len(shown), 1, width=width, aspect=1.1, sharey=True)
-        styles = group_styles(RATES)
+        styles, order = group_styles(RATES), list(summary.defence.unique())
         axes[0, 0].set(ylabel="share of test samples", ylim=(-0.03, 1.03))
         for ax, attack in zip(axes[0], shown, strict=True):
             group, handles = summary[summary.attack == attack], []
             for i, (name, label) in enumerate(RATES.items()):
                 look = styles[name].line(label=label, linestyle="none")
-                handles.append(attacks.draw_rate(ax, np.arange(len(group)) + 0.15 * (i - 1), group, name, look))
-            ax.set_xticks(range(len(group)), [d.replace(" ", "\n", 1) for d in group.defence], rotation=90)
+                x = [order.index(defence) + 0.15 * (i - 1) for defence in group.defence]
+                handles.append(attacks.draw_rate(ax, x, group, name, look))
+            ax.set_xticks(range(len(order)), [d.replace(" ", "\n", 1) for d in order], rotation=90)
+            ax.set_xlim(-0.5, len(order) - 0.5)
             ax.set_xlabel(attack)
         outside_legend(made, axes[0, 0], handles)
     return made
