@@ -147,7 +147,7 @@ def draw_row(axes, table, attack, styles):
         again = group[group.what == "relearn"]
         rows = pd.DataFrame([{"count": k, **attacks.pooled(g, "asr")} for k, g in again.groupby("count")])
         attacks.draw_rate(again_axes, rows["count"], rows, "asr", style.line())
-    curve_axes.set(xlabel="β", ylabel="triggered loss (nats)", ylim=(0, None))
+    curve_axes.set(xlabel="β", ylabel="triggered loss (nats)", ylim=(0, 1.2 * curve_axes.get_ylim()[1]))
     curve_axes.text(0.97, 0.93, attack, transform=curve_axes.transAxes, ha="right", va="top")
     curve_axes.set_xscale("symlog", linthresh=1e-3)
     curve_axes.set_xlim(-2e-4, 1.3)
