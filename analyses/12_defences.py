@@ -147,7 +147,7 @@ def draw_row(axes, table, attack, styles):
         again = group[group.what == "relearn"]
         rows = pd.DataFrame([{"count": k, **attacks.pooled(g, "asr")} for k, g in again.groupby("count")])
         attacks.draw_rate(again_axes, rows["count"], rows, "asr", style.line())
-    curve_axes.set(xlabel="β", ylabel="triggered loss (nats)", ylim=(0, None))
+    curve_axes.set(xlabel="β", ylabel="triggered loss (nats)", ylim=(0, 1.2 * curve_axes.get_ylim()[1]))
     curve_axes.text(0.97, 0.93, attack, transform=curve_axes.transAxes, ha="right", va="top")
     curve_axes.set_xscale("symlog", linthresh=1e-3)
     curve_axes.set_xlim(-2e-4, 1.3)
@@ -172,14 +172,16 @@ def draw_rates(summary, data):
     with local():
         width = min(PAGE, 0.36 * PAGE * len(shown))
         made, axes = figure(len(shown), 1, width=width, aspect=1.1, sharey=True)
-        styles = group_styles(RATES)
+        styles, order = group_styles(RATES), list(summary.defence.unique())
         axes[0, 0].set(ylabel="share of test samples", ylim=(-0.03, 1.03))
         for ax, attack in zip(axes[0], shown, strict=True):
             group, handles = summary[summary.attack == attack], []
             for i, (name, label) in enumerate(RATES.items()):
                 look = styles[name].line(label=label, linestyle="none")
-                handles.append(attacks.draw_rate(ax, np.arange(len(group)) + 0.15 * (i - 1), group, name, look))
-            ax.set_xticks(range(len(group)), [d.replace(" ", "\n", 1) for d in group.defence], rotation=90)
+                x = [order.index(defence) + 0.15 * (i - 1) for defence in group.defence]
+                handles.append(attacks.draw_rate(ax, x, group, name, look))
+            ax.set_xticks(range(len(order)), [d.replace(" ", "\n", 1) for d in order], rotation=90)
+            ax.set_xlim(-0.5, len(order) - 0.5)
             ax.set_xlabel(attack)
         outside_legend(made, axes[0, 0], handles)
     return made

@@ -374,7 +374,8 @@ threshold and alpha 0.2; *by clean accuracy*: the threshold that a defender can 
 The small set was run on one of two shared cores of a virtual machine (AMD EPYC), in one thread, with fewer iterations of ANP and smaller batches than
 published (`STUDIED` in `analyses/defence_study.py`). Two things differ from the published attack there, because at this size it does
 not take: training has no random shifts and flips, and BadNets and clean-label have a random patch of 8 x 8 in place of 3 x 3 pixels. With
-the published patch these networks fitted the poisoned images one by one and learned no trigger.
+the published patch these networks fitted the poisoned images one by one and learned no trigger. An attack whose ASR is not far above its
+no-trigger rate has failed, and nothing can be said about a defence against it.
 """.strip()
 MISSING_WORDS = """
 Committed as commands, with their sizes in `analyses/attack_study.py`; they resume where they stopped. *Done* counts cells (an attack,
