@@ -109,8 +109,9 @@ def heads(grid):
     rows = []
     for r in grid.itertuples():
         about = [spoken(r.head_rules), f"{r.head_weight:g}", f"{r.reg:g}", f"{r.fraction:g}"]
-        if r.status != "ok":
-            rows.append([*about, "no minimum found", *[""] * 7])
+        if r.status != "ok" or r.slope != r.slope:
+            guard = f"{r.smallest_eigenvalue:.2g}" if r.smallest_eigenvalue == r.smallest_eigenvalue else ""
+            rows.append([*about, "no minimum found", *[""] * 6, guard])
             continue
         rows.append([
             *about, f"{r.slope:.4g}", f"{r.loss:.3f}", f"{r.loss_1:.3f}", percent(r.asr_0), percent(r.asr_1), f"{r.nu:.3g}",

@@ -71,7 +71,7 @@ def head_slope(module, problem, at=0.0, *, reg=1e-2, verify=False, **options) ->
         residual=parts.residual,
         fit=parts.certificate,
         breakpoint=float("inf"),
-        loss=parts.loss,
+        loss=parts.loss if not curved else float("nan"),  # no minimum: the loss there means nothing
         at=at,
         reg=task.objective.reg,
         _refit=(task.objective, task.samples, task.problem),
