@@ -15,6 +15,7 @@ TOLERANCE = 1e-14  # smallest relative gradient aimed at: at weak regularisation
 ENOUGH = 1e-12  # largest relative gradient aimed at; below it a step without progress ends the search
 DISTANCE = 1e-12  # |w - w*| / |w| that is enough, by the certificate |w - w*| <= |grad J| / reg
 ACCEPTED = 1e-9  # relative gradient above which a fit counts as failed
+MAX_STEPS, KINKED_STEPS = 80, 400  # a kinked loss first has to find which samples are beyond their kink
 RUNAWAY = 1e12  # parameters of a loss without a lower bound
 SLOW = 2.5  # conjugate-gradient steps a decimal digit after which a fresh preconditioner is cheaper than a stale one
 HOPELESS = 40  # conjugate-gradient steps of one solve after which a batch gives up
@@ -40,7 +41,7 @@ class SmoothFit:
     inverse: object = None
 
 
-def newton(system: SmoothSystem, theta, scores, beta, *, inverse=None, max_steps=80) -> SmoothFit:
+def newton(system: SmoothSystem, theta, scores, beta, *, inverse=None) -> SmoothFit:
     """Minimise J(.; beta) for every column from the given start (its `scores` None where not known).
 
     A column is done where its relative gradient is below `aim`. `inverse`, the preconditioner of a neighbour, serves as
@@ -54,8 +55,9 @@ def newton(system: SmoothSystem, theta, scores, beta, *, inverse=None, max_steps
     scores = system.scores(theta) if scores is None else scores
     previous, stalled = np.full(len(beta), np.inf), 0
     before, change, moved = previous, None, previous
+    kinked = system.loss.convex and not np.isfinite(system.loss.third)
     certain = _all_penalised(system)  # else a small gradient is no proof: soft directions hardly show in it
-    for _ in range(max_steps):
+    for _ in range(KINKED_STEPS if kinked else MAX_STEPS):
         gradient = system.gradient(theta, scores, weights)
         residual = relative_gradient(system, theta, gradient, weights, scale)
         target = aim(system, theta, gradient, residual)

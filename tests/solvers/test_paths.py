@@ -114,3 +114,12 @@ def test_smooth_points_do_not_depend_on_the_other_beta_asked_for():
         few = lc.learning_curve(learner, problem, [0.37, 0.9])
         np.testing.assert_allclose(dense.coef[[37, 90]], few.coef, rtol=1e-8, atol=1e-10)
         np.testing.assert_allclose(dense.slope[[37, 90]], few.slope, rtol=1e-7)
+
+
+def test_a_squared_hinge_without_much_regularisation_finds_its_kinks(mnist_root):
+    """Near-separable samples: a hundred Newton steps go by until the samples beyond their kink are known."""
+    data = lc.load_mnist_pair(7, 1, draw="paper", root=mnist_root)
+    problem = lc.poison(data, lc.RandomPatch(size=3, seed=1, draw="paper"), fraction=0.1, seed=1, draw="paper")
+    learner = lc.LinearSVM(reg=1e-3, penalize_intercept=True, loss="squared_hinge")
+    curve = lc.learning_curve(learner, problem, [0.0])
+    assert curve.status[0].ok and curve.residual[0] < 1e-12
