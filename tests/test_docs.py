@@ -45,6 +45,8 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     pytest.importorskip("torch")
     pytest.importorskip("altair")
     monkeypatch.chdir(tmp_path)
+    # the other formats are drawn in the tests of the command line
+    monkeypatch.setattr("learningcurves.commands.report.FORMATS", ("png",))
     namespace = {}
     for language, text, skipped in blocks_of(page):
         assert language in ("python", "bash", "toml"), f"{page}: a block of {language} is of no kind that runs"
