@@ -27,6 +27,9 @@ DEVICE = "LEARNINGCURVES_DEVICE"
 # shifts and flips in training, which hide a patch in the corner so often that 15 epochs did not teach it (ASR 0.04)
 SIZES = {
     "digits": {"n": 900, "n_test": None, "width": 8, "epochs": 6, "batch": 32, "seeds": (1,), "counts": (5, 40)},
+    "mnist-small": {
+        "n": 3_000, "n_test": 2_000, "width": 12, "epochs": 5, "batch": 32, "seeds": (1,), "counts": (10, 40, 160, 500),
+    },
     "mnist": {
         "n": 10_000, "n_test": 5_000, "width": 12, "epochs": 4, "batch": 64, "seeds": (1, 2, 3),
         "counts": (5, 10, 20, 40, 80, 160, 320, 800, 2000),
