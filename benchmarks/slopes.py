@@ -324,7 +324,11 @@ def compare(args):
             truth = float(np.load(path)["truth"])
             plain = None
             for method in METHODS:
-                if args.only not in method or method in absent or ("softmax" in case and method in ("pydvl direct", "dattri explicit")):
+                if (
+                    args.only not in method
+                    or method in absent
+                    or ("softmax" in case and method in ("pydvl direct", "dattri explicit"))
+                ):
                     continue
                 python = args.python if method.split()[0] in NEEDS else sys.executable
                 repeats = (
