@@ -81,8 +81,8 @@ class LearningCurve(Resolving):
         Parameter deviation (see `parameter_deviation`).
     slope : ndarray (B,)
         d loss_triggered / d beta; negative where more backdoor weight lowers the loss: the backdoor is learned.
-        For hinge losses the derivative to the right. NaN where it has no value (see `slope_status`). Smooth losses:
-        solved for when first read.
+        For hinge losses the derivative to the right. NaN where it has no value (see `slope_status`). Solved for
+        when first read.
     residual, bound, loss_bound : ndarray (B,)
         Certificate: relative optimality residual, upper bounds of |w - w*| and of the error of loss_triggered.
     coef, intercept : ndarray (B, d) or (B, K, d); (B,) or (B, K)
