@@ -7,7 +7,9 @@ from pathlib import Path
 import attack_study as attacks
 import pandas as pd
 import study
+from attack_words import CIFAR_WORDS, CLEAN_WORDS, COUNTS_WORDS, DEFENCE_WORDS, MISSING_WORDS
 
+from learningcurves.defences.pruning import within
 from learningcurves.storage import write_atomic
 
 PAGE = study.HERE.parent / "docs" / "attacks.md"
@@ -212,12 +214,28 @@ def defences():
             words,
             verdict(group),
             bullets(in_words(group)),
+            tolerances(data),
             markdown(rows),
             picture(f"Accuracy, ASR and RA of each defence on {data}", f"rates_{data}"),
             picture(f"Curves before and after on {data}", f"defences_{data}"),
         ]
         parts += [picture(f"Adversarial neuron pruning on {data}", f"anp_{data}")]
     return "\n\n".join(p for p in parts if p)
+
+
+def tolerances(data, points=(0.02, 0.05, 0.1, 0.2)):
+    """Say what pruning by number would have cut at several tolerances of held-out accuracy, and what that does."""
+    found, words = table("defences_numbers"), []
+    if found is None:
+        return ""
+    for attack, part in found[found.data == data].groupby("attack", sort=False):
+        chosen = []
+        for tol in points:
+            one = part[part.seed == part.seed.min()].sort_values("n_pruned").reset_index(drop=True)
+            row = one.loc[within(one.assign(acc=one.acc_held_out), one.acc_held_out[0], tol)]
+            chosen.append(f"{100 * tol:.0f} points: {row.n_pruned} neurons, ASR {row.asr:.3f}, ACC {row.acc:.3f}")
+        words.append(f"{attack}, by number at a tolerance of " + "; ".join(chosen) + ".")
+    return bullets(words)
 
 
 def verdict(group):
@@ -342,46 +360,6 @@ def planned(name, data):
         return len(size["seeds"]) * per_seed
     module = importlib.import_module(Path(COMMANDS[name]).stem)
     return len(module.cells_of([data]))
-
-
-COUNTS_WORDS = """
-The question of a learning curve asked in whole poisons. Beside each attack stands what the *clean* network of the same seed
-says before any poisoned training: the slope of its last layer (softmax on standardised features, lambda = 1, negative: learned),
-and the backdoor accuracy of that layer refitted with the poisons at full weight.
-""".strip()
-CLEAN_WORDS = """
-80 % of the target class is perturbed by PGD on a clean network, stamped with the checkerboard and keeps its label. Then test
-samples of other classes are shown with the trigger alone, with noise of the same size and no trigger, with their own PGD
-perturbation and no trigger, and with trigger and noise: the share that is called the target, with Wilson's interval.
-""".strip()
-DEFENCE_WORDS = """
-Each defence has 500 clean samples, a fifth of them held out. *anp* chooses among the published thresholds at two points of held-out
-accuracy; *anp by number* cuts the smallest masks one share of the neurons after the other, at ten points (what
-BackdoorBench's selection allows, which looks at triggered data besides; here it does not).
-
-*Slope* and *slope / loss* are those of the last layer on the network's own features (lambda = 1),
-*BK, head on clean* is the backdoor accuracy when only the last layer is fitted anew, on clean samples alone: what of the backdoor
-sits in the features. *Poisons to re-learn*: the smallest number tried from which ASR stays at one half or more after five epochs
-on the 500 clean samples and so many poisons; "never attacked" is the clean network. A slope is to be read beside the loss that
-is left to lose: a network that has the backdoor loses little, because there is little left.
-""".strip()
-CIFAR_WORDS = """
-5 % of the candidates are poisoned (clean-label: 5 % of all images, each moved by PGD on a clean network, eps 16/255, 20 steps). Beside
-the rates, with Wilson's intervals over test samples, stand those of a report on BadNets, Blend, Clean-Label and ANP on
-all of CIFAR-10 (ResNet-18 of width 64, 50 epochs): another size, to be compared in direction only. *Pruned at 0.25*: ANP at that report's
-threshold and alpha 0.2; *by clean accuracy*: the threshold that a defender can choose, from held-out clean samples.
-
-The small set was run on one of two shared cores of a virtual machine (AMD EPYC), in one thread, with fewer iterations of ANP and smaller batches than
-published (`STUDIED` in `analyses/defence_study.py`). Two things differ from the published attack there, because at this size it does
-not take: training has no random shifts and flips, and BadNets and clean-label have a random patch of 8 x 8 in place of 3 x 3 pixels. With
-the published patch these networks fitted the poisoned images one by one and learned no trigger. An attack whose ASR is not far above its
-no-trigger rate has failed, and nothing can be said about a defence against it.
-""".strip()
-MISSING_WORDS = """
-Committed as commands, with their sizes in `analyses/attack_study.py`; they resume where they stopped. *Done* counts cells (an attack,
-a count or eps or defence, a seed) in the tables above. The CIFAR-10 runs with `--device cuda` are planned for a GPU; none has been run.
-What is there was run on one of two shared cores of a virtual machine (AMD EPYC).
-""".strip()
 
 
 def write(page, sections):
