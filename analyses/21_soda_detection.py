@@ -101,7 +101,7 @@ def draw(table):
     """Index of the first class, one point a network, by kind; thresholds as lines."""
     found = table[(table.row == "detection") & (table.offset == "constant")]
     sets = list(found.data.unique())
-    columns = min(len(sets), 3)
+    columns = 2 if len(sets) == 4 else min(len(sets), 3)
     with local():
         made, axes = figure(columns, -(-len(sets) // columns), width=PAGE if columns > 1 else COLUMN, aspect=0.95)
         for ax in axes.flat[len(sets) :]:

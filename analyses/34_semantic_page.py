@@ -81,8 +81,9 @@ def unfinished(table):
         one = {r: (found[found.reduction == r].seeds < seeds).sum() for r in ("mean_log", "legacy_window")}
         none = {r: 10 - (found.reduction == r).sum() for r in one}
         words += [
-            f"`31_semantic_weights.py`, `{r}`: {seeds} seeds at {one[r]} and any at {none[r]} of its 10 models."
+            f"`31_semantic_weights.py`, `{r}`: of its 10 models, {none[r]} have no network and {one[r]} fewer than {seeds} seeds."
             for r in one
+            if none[r] or one[r]
         ]
     if "triggers_means" in table:
         found = table["triggers_means"]
