@@ -77,7 +77,7 @@ def draw(table, beta):
         if len(mean):
             axes[0, 2].plot(mean.index, 100 * mean, look, color=color, label=rules, markersize=4)
     axes[0, 2].set(xlabel="weight β of the backdoor samples", ylabel="attack success rate (%)", ylim=(-3, 103))
-    axes[0, 2].legend(fontsize=6.5, title="rules", title_fontsize=6.5, loc="lower center")
+    axes[0, 2].legend(fontsize=6.5, title="rules", title_fontsize=6.5, loc="lower right", bbox_to_anchor=(1.0, 0.5))
     made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6.5)
     return made
 

@@ -88,8 +88,8 @@ def unfinished(table):
     if "triggers_means" in table:
         found = table["triggers_means"]
         words.append(
-            f"`32_semantic_triggers.py`: {len(semantic.TRIGGERS) - len(found)} of {len(semantic.TRIGGERS)} triggers, and "
-            f"{seeds} seeds of {(found.seeds < seeds).sum()} others."
+            f"`32_semantic_triggers.py`: of its {len(semantic.TRIGGERS)} triggers, {len(semantic.TRIGGERS) - len(found)} have no "
+            f"network and {(found.seeds < seeds).sum()} fewer than {seeds} seeds."
         )
     return words
 
