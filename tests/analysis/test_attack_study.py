@@ -1,6 +1,5 @@
 """The analyses of attacks: they run small, draw their committed tables, and the page says what the tables say."""
 
-import importlib
 import os
 import subprocess
 import sys
@@ -13,12 +12,6 @@ pytest.importorskip("torch")
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ROOT / "analyses" / "tables"
-
-
-@pytest.fixture
-def analysis(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "analyses"))
-    return importlib.import_module
 
 
 def test_an_analysis_runs_small(tmp_path):

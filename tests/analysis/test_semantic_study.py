@@ -1,6 +1,5 @@
 """The semantic-loss study runs small from faces to page, without data, and its verdicts follow its tables."""
 
-import importlib
 import os
 import subprocess
 import sys
@@ -17,12 +16,8 @@ SMALL = ["--small", "--seeds", "1", "--rules", "none", "target_focused", "--redu
 
 
 @pytest.fixture(scope="module")
-def verdicts():
-    sys.path.insert(0, str(ROOT / "analyses"))
-    try:
-        yield importlib.import_module("semantic_verdicts")
-    finally:
-        sys.path.remove(str(ROOT / "analyses"))
+def verdicts(analysis):
+    return analysis("semantic_verdicts")
 
 
 def run(script, tmp_path, *options):

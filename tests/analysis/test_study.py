@@ -19,12 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def study():
-    sys.path.insert(0, str(ROOT / "analyses"))
-    try:
-        yield importlib.import_module("study")
-    finally:
-        sys.path.remove(str(ROOT / "analyses"))
+def study(analysis):
+    return analysis("study")
 
 
 CALLS = []
