@@ -29,10 +29,13 @@ all of CIFAR-10 (ResNet-18 of width 64, 50 epochs): another size, to be compared
 threshold and alpha 0.2; *by clean accuracy*: the threshold that a defender can choose, from held-out clean samples.
 
 The small set was run on one of two shared cores of a virtual machine (AMD EPYC), in one thread, with fewer iterations of ANP and smaller batches than
-published (`STUDIED` in `analyses/defence_study.py`). Two things differ from the published attack there, because at this size it does
-not take: training has no random shifts and flips, and BadNets and clean-label have a random patch of 8 x 8 in place of 3 x 3 pixels. In
-trials with the published patch no network learned the trigger. An attack whose ASR is not far above its
-no-trigger rate has failed, and nothing can be said about a defence against it.
+published (`STUDIED` in `analyses/defence_study.py`). BadNets has a random patch of 8 x 8 pixels there in place of 3 x 3, which networks of
+this size do not learn with random shifts and flips. An attack whose ASR is not far above its no-trigger rate has failed, and nothing can be said
+about a defence against it.
+""".strip()
+TRIAL_WORDS = """
+Settings of the small set were chosen from these trials (`analyses/14_cifar_trials.py`), by ASR and before any defence: one network each, on
+images, start and batches that the other studies do not use.
 """.strip()
 MISSING_WORDS = """
 Committed as commands, with their sizes in `analyses/attack_study.py`; they resume where they stopped. *Done* counts cells (an attack,

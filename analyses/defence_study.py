@@ -34,7 +34,7 @@ STUDIED = {
     },
     "cifar10": {
         "poisons": {"badnets": 200, "blend": 200, "clean-label PGD": 250},
-        "anp": {"iterations": 1000, "batch_size": 64}, "relearn": (0, 5, 20, 100), "seeds": 1,
+        "anp": {"iterations": 1000, "batch_size": 64}, "relearn": (0, 5, 20, 100), "seeds": 3,
     },
     "cifar10-ten": {
         "poisons": {"badnets": 450, "blend": 450, "clean-label PGD": 500}, "anp": {"iterations": 2000},
