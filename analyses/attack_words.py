@@ -23,14 +23,17 @@ on the 500 clean samples and so many poisons; "never attacked" is the clean netw
 is left to lose: a network that has the backdoor loses little, because there is little left.
 """.strip()
 CIFAR_WORDS = """
-5 % of the candidates are poisoned (clean-label: 5 % of all images, each moved by PGD on a clean network, eps 16/255, 20 steps). Beside
+On the small set 5 % of the candidates are poisoned (clean-label: 80 % of the target class, which are 16 % of all images), on the larger ones 5 %
+(clean-label: 5 % of all). Clean-label poisons are moved by PGD on a clean network, eps 16/255, 20 steps, and stamped in the four corners. Beside
 the rates, with Wilson's intervals over test samples, stand those of a report on BadNets, Blend, Clean-Label and ANP on
-all of CIFAR-10 (ResNet-18 of width 64, 50 epochs): another size, to be compared in direction only. *Pruned at 0.25*: ANP at that report's
-threshold and alpha 0.2; *by clean accuracy*: the threshold that a defender can choose, from held-out clean samples.
+all of CIFAR-10 (ResNet-18 of width 64, 50 epochs): another size, to be compared in direction only. *Least, most* are single networks.
+*Pruned at 0.25*: ANP at that report's threshold and alpha 0.2; *by clean accuracy*: the threshold that a defender can choose, from held-out
+clean samples.
 
 The small set was run on one of two shared cores of a virtual machine (AMD EPYC), in one thread, with fewer iterations of ANP and smaller batches than
 published (`STUDIED` in `analyses/defence_study.py`). BadNets has a random patch of 8 x 8 pixels there in place of 3 x 3, which networks of
-this size do not learn with random shifts and flips. An attack whose ASR is not far above its no-trigger rate has failed, and nothing can be said
+this size do not learn with random shifts and flips; clean-label takes more poisons than reported, and even so not in every network: the
+pooled rate is a mean of all and nothing. An attack whose ASR is not far above its no-trigger rate has failed, and nothing can be said
 about a defence against it.
 """.strip()
 TRIAL_WORDS = """

@@ -1,5 +1,6 @@
 """The section of docs/attacks.md on what defences do: tables, and each network in words."""
 
+import pandas as pd
 from attack_page import bullets, interval, markdown, number, picture, sizes, table
 from attack_words import DEFENCE_WORDS
 
@@ -17,6 +18,7 @@ def defences():
                 "attack": row.attack,
                 "defence": row.defence,
                 "ASR": interval(row, "asr"),
+                "least, most": f"{row.asr_least:.3f}, {row.asr_most:.3f}" if row.seeds > 1 else "",
                 "ACC": f"{row.acc:.3f}",
                 "RA": f"{row.ra:.3f}",
                 "DER": number(row.get("der", float("nan"))),
@@ -43,22 +45,30 @@ def defences():
 
 
 def tolerances(data, points=(0.02, 0.05, 0.1, 0.2)):
-    """Say what pruning by number would have cut at several tolerances of held-out accuracy, and what that does."""
+    """Say what pruning by number would have cut at several tolerances of held-out accuracy: means over networks."""
     found, words = table("defences_numbers"), []
     if found is None:
         return ""
     for attack, part in found[found.data == data].groupby("attack", sort=False):
         chosen = []
         for tol in points:
-            one = part[part.seed == part.seed.min()].sort_values("n_pruned").reset_index(drop=True)
-            row = one.loc[within(one.assign(acc=one.acc_held_out), one.acc_held_out[0], tol)]
-            chosen.append(f"{100 * tol:.0f} points: {row.n_pruned} neurons, ASR {row.asr:.3f}, ACC {row.acc:.3f}")
+            rows = pd.DataFrame([at_tolerance(one, tol) for _, one in part.groupby("seed")])
+            means = rows[["n_pruned", "asr", "acc"]].astype(float).mean()
+            chosen.append(
+                f"{100 * tol:.0f} points: {means.n_pruned:.0f} neurons, ASR {means.asr:.3f}, ACC {means.acc:.3f}"
+            )
         words.append(f"{attack}, by number at a tolerance of " + "; ".join(chosen) + ".")
     return bullets(words)
 
 
+def at_tolerance(network, tol):
+    """Return the row of a network's numbers that held-out clean accuracy chooses at a tolerance."""
+    rows = network.sort_values("n_pruned").reset_index(drop=True)
+    return rows.loc[within(rows.assign(acc=rows.acc_held_out), rows.acc_held_out[0], tol)]
+
+
 def verdict(group):
-    """Say in how many defended networks the backdoor fires less, is repaired, and comes back easier than anew."""
+    """Say after how many defences of an attack the backdoor fires less, is repaired, and comes back easier than anew."""
     clean = group[group.defence == "never attacked"].set_index("attack")
     works = set(group[(group.defence == "none") & (group.asr >= 0.5)].attack) & set(clean.index)
     done = group[~group.defence.isin(("none", "never attacked")) & group.attack.isin(works)]
@@ -72,8 +82,9 @@ def verdict(group):
         < never.poisons_to_relearn.fillna(float("inf")).to_numpy()
     )
     return (
-        f"Of {len(done)} defended networks, of attacks that reach one half, {falls.sum()} have ASR below one half, {right.sum()} of them with RA within 0.1 of the "
-        f"network that was never attacked. {sooner.sum()} need fewer poisons than that network (or none) for ASR of one half."
+        f"Of {len(done)} pairs of defence and attack, of attacks that reach one half, {falls.sum()} have ASR below one half, "
+        f"{right.sum()} of them with RA within 0.1 of networks that were never attacked. {sooner.sum()} need fewer poisons than those "
+        "(or none) for ASR of one half. Rates are pooled over networks."
     )
 
 

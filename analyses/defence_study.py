@@ -33,7 +33,7 @@ STUDIED = {
         "relearn": (0, 1, 2, 5, 10, 20, 50, 100), "seeds": 1,
     },
     "cifar10": {
-        "poisons": {"badnets": 200, "blend": 200, "clean-label PGD": 250},
+        "poisons": {"badnets": 200, "blend": 200, "clean-label PGD": 800},
         "anp": {"iterations": 1000, "batch_size": 64}, "relearn": (0, 5, 20, 100), "seeds": 3,
     },
     "cifar10-ten": {

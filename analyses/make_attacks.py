@@ -158,6 +158,7 @@ def cifar():
                 "poisons": int(row.n_poison),
                 "network": row.network,
                 "ASR": interval(row, "asr"),
+                "least, most": f"{row.asr_least:.3f}, {row.asr_most:.3f}",
                 "no trigger": interval(row, "no_trigger"),
                 "ACC": interval(row, "acc"),
                 "RA": interval(row, "ra"),
