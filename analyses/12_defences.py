@@ -166,7 +166,7 @@ def draw_row(axes, table, attack, styles):
 
 
 def draw_rates(summary, data):
-    """Draw accuracy, ASR and RA of each defence with Wilson's intervals, an attack a panel."""
+    """Draw accuracy, ASR and RA of each defence with Wilson's intervals, an attack a panel; thin: ASR of single networks."""
     from learningcurves.plotting.style import PAGE, figure, group_styles, local, outside_legend
 
     summary = summary[summary.data == data]
@@ -182,6 +182,8 @@ def draw_rates(summary, data):
                 look = styles[name].line(label=label, linestyle="none")
                 x = [order.index(defence) + 0.15 * (i - 1) for defence in group.defence]
                 handles.append(attacks.draw_rate(ax, x, group, name, look))
+                if name == "asr" and (group.seeds > 1).any():
+                    ax.vlines(x, group.asr_least, group.asr_most, color=styles[name].color, linewidth=0.8)
             ax.set_xticks(range(len(order)), [d.replace(" ", "\n", 1) for d in order], rotation=90)
             ax.set_xlim(-0.5, len(order) - 0.5)
             ax.set_xlabel(attack)

@@ -37,7 +37,10 @@ def defences():
             bullets(in_words(group)),
             tolerances(data),
             markdown(rows),
-            picture(f"Accuracy, ASR and RA of each defence on {data}", f"rates_{data}"),
+            picture(
+                f"Accuracy, ASR and RA of each defence on {data}; thin lines: from the least to the most of single networks",
+                f"rates_{data}",
+            ),
             picture(f"Curves before and after on {data}", f"defences_{data}"),
         ]
         parts += [picture(f"Adversarial neuron pruning on {data}", f"anp_{data}")]
