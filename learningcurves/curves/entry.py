@@ -27,6 +27,7 @@ def learning_curve(model, problem, beta=None, *, reg=None, refine=False, **netwo
         `lc.Logistic`, `lc.Ridge`, `lc.LinearSVM`, `lc.KernelSVM`, `lc.Softmax`; or a fitted LogisticRegression,
         RidgeClassifier, LinearSVC, SVC or Pipeline, whose objective is taken over exactly.
     problem : BackdoorProblem
+        For a torch module also its parts by name, see `networks.as_network_data`.
     beta : array of shape (B,), optional
         Increasing weights in [0, 1]; by default 21 values, dense near 0.
     reg : float or sequence of float, optional
@@ -95,6 +96,7 @@ def backdoor_slope(model, problem, at=0.0, *, reg=None, refine=False, **network_
         A learner is fitted here, exactly. A fitted estimator is taken as it is: its objective exactly, its
         parameters as given.
     problem : BackdoorProblem
+        For a torch module also its parts by name, see `networks.as_network_data`.
     at : float, default=0.0
         Weight of the backdoor samples at which the slope is taken.
     reg : float, optional

@@ -38,7 +38,7 @@ class AttributeProblem(SampleSets):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The four sets as pairs (X, y), for `networks.train`, `backdoor_slope` and `learning_curve`."""
+        """The four sets as pairs (X, y), by name."""
         return {
             p: (getattr(self, f"X_{p}"), getattr(self, f"y_{p}")) for p in ("clean", "backdoor", "test", "triggered")
         }

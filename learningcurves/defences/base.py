@@ -19,8 +19,9 @@ from learningcurves.data.split import stratified_order
 from learningcurves.defences.metrics import Scores, attack_scores
 from learningcurves.defences.rates import Rate
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.batches import NetworkData, as_samples, read_chunks
+from learningcurves.networks.parts import NetworkData
 from learningcurves.networks.runtime import check_module, network_dtype, private_random_state
+from learningcurves.networks.samples import as_samples, read_chunks
 from learningcurves.networks.scores import network_outputs
 from learningcurves.networks.weights import save_weights
 

@@ -7,7 +7,7 @@ import torch
 
 from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.defences.base import CleanSamples, check_network, clean_samples
-from learningcurves.networks.batches import fit_input
+from learningcurves.networks.samples import fit_input
 
 
 @dataclass(frozen=True, eq=False)

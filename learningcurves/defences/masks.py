@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from learningcurves.defences.base import CleanSamples
 from learningcurves.defences.units import Units
 from learningcurves.errors import InvalidInput, SolveFailed, Status
-from learningcurves.networks.batches import fit_input
 from learningcurves.networks.runtime import network_device, seed_default
+from learningcurves.networks.samples import fit_input
 from learningcurves.networks.weights import save_tensors
 from learningcurves.storage import check_writable
 from learningcurves.streams import generator, integer

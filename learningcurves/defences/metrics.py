@@ -59,8 +59,8 @@ def predictions(model, X, *, image_shape=None, classes=None) -> np.ndarray:
     if is_module(model):
         import torch
 
-        from learningcurves.networks.batches import as_samples
         from learningcurves.networks.runtime import network_dtype, torch_threads
+        from learningcurves.networks.samples import as_samples
         from learningcurves.networks.scores import network_outputs
 
         samples = as_samples(X, "`X`", network_dtype(model))

@@ -14,8 +14,9 @@ from learningcurves.data.problem import BackdoorProblem
 from learningcurves.defences.base import check_network, clean_samples
 from learningcurves.defences.metrics import attack_scores
 from learningcurves.errors import InvalidInput
-from learningcurves.networks.batches import NetworkData, as_samples
+from learningcurves.networks.parts import NetworkData
 from learningcurves.networks.runtime import network_device, network_dtype
+from learningcurves.networks.samples import as_samples
 from learningcurves.networks.train import train
 from learningcurves.streams import generator
 

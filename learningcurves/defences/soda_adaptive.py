@@ -15,9 +15,9 @@ from learningcurves.checks import check_number
 from learningcurves.defences.paths import check_untied, path_masks
 from learningcurves.defences.tail import make_tail
 from learningcurves.errors import InvalidInput
-from learningcurves.networks.batches import as_samples, fit_input
 from learningcurves.networks.head import find_head
 from learningcurves.networks.runtime import network_device, network_dtype
+from learningcurves.networks.samples import as_samples, fit_input
 
 
 def correlation_spread(features: torch.Tensor) -> torch.Tensor:

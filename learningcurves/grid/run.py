@@ -136,6 +136,7 @@ def _run(todo, store, done, progress, measure):
     jobs = feature_jobs(todo)
     n_cells = sum(identity not in done for task in todo for identity in task.ids)
     failed = finished = 0
+    alone: list[str] = []
     try:
         if jobs:
             bar = tqdm(unordered(prepare_features, jobs), total=len(jobs), desc="features", disable=not progress)
@@ -152,6 +153,7 @@ def _run(todo, store, done, progress, measure):
                         identity, {"id": identity, "cell": cell, "seconds": result["seconds"] / len(ids), **found}
                     )
                     failed += is_failed(found)
+                    alone += [found["together"]] if "together" in found else []
                     finished += 1
                     bar.update()
                 bar.set_postfix(finished=finished, failed=failed, remaining=n_cells - finished)
@@ -167,6 +169,12 @@ def _run(todo, store, done, progress, measure):
                 file=sys.stderr,
             )
         raise
+    if alone:
+        warnings.warn(
+            f"{len(alone)} cells were solved one by one, because solving all reg of their task together failed "
+            f"({alone[0]}). Their numbers stand; the key `together` of a cell's file keeps the reason.",
+            stacklevel=3,
+        )
     return failed
 
 

@@ -1,7 +1,7 @@
 """One task: the learning curves of cells that differ in reg alone, as rows of plain numbers."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,8 @@ def run_task(task: Task, measure: Callable = measure) -> dict:
     Returns
     -------
     dict
-        ``cells``: for each cell the dictionary of `measure`, or ``{"status": ..., "message": ...}``;
+        ``cells``: for each cell the dictionary of `measure`, or ``{"status": ..., "message": ...}``; with ``together``, why
+        the cells failed together, where each succeeded alone;
         ``seconds``: of the task; ``trouble``: None, or what went wrong outside the cells.
     """
     from threadpoolctl import threadpool_limits
@@ -112,18 +113,31 @@ def run_task(task: Task, measure: Callable = measure) -> dict:
 
 
 def _measured(task, measure):
+    """Return the measured cells of a task; where they fail together each is tried alone, and says what failed first."""
     try:
         return list(measure(task))
     except _OUTSIDE:
         raise
     except Exception as error:  # a cell that raises would end the whole run
-        if len(task.cells) == 1:
-            return [_failure(error)]
+        first = _failure(error)
+    if len(task.cells) == 1:
+        return [first]
     # one reg must not take its neighbours down: each on its own, always in the same way
-    return [_measured(Task((cell,), task.places), measure)[0] for cell in task.cells]
+    cells = [_measured(Task((cell,), task.places), measure)[0] for cell in task.cells]
+    if any(found.get("message") == first["message"] for found in cells):
+        return cells  # the cell that failed says so itself
+    together = f"{first['status']}: {first['message']}"
+    return [_with_first(found, together) for found in cells]
 
 
-def _failure(error: Exception) -> Mapping:
+def _with_first(found, together):
+    """Say in a cell that was measured alone why the cells of its task could not be measured together."""
+    if "message" in found:
+        return {**found, "message": f"{found['message']} (all reg of the task together: {together})"}
+    return {**found, "together": together}
+
+
+def _failure(error: Exception) -> dict:
     if isinstance(error, SolveFailed):
         return {"status": _word(error.status), "message": str(error)}
     text = str(error) if isinstance(error, LearningCurvesError) else f"{type(error).__name__}: {error}"

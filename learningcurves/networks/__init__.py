@@ -10,7 +10,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 from learningcurves.networks.augment import FlipAndShift
-from learningcurves.networks.batches import NetworkData, as_network_data
 from learningcurves.networks.cache import FeatureExtractor
 from learningcurves.networks.cnn import SmallCNN
 from learningcurves.networks.curve import train_curve
@@ -18,6 +17,7 @@ from learningcurves.networks.features import Features, extract_features
 from learningcurves.networks.head import Head, find_head
 from learningcurves.networks.losses import BCE, MSE, CrossEntropy
 from learningcurves.networks.mobilenet import MobileNetV2, MobileNetV2Features
+from learningcurves.networks.parts import NetworkData, as_network_data
 from learningcurves.networks.resnet import ResNet18
 from learningcurves.networks.scores import evaluate
 from learningcurves.networks.train import Training, train

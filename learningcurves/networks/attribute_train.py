@@ -14,8 +14,8 @@ from learningcurves.data.faces import Faces
 from learningcurves.networks.attribute_recipe import AttributeRecipe, rules_text, semantic_loss
 from learningcurves.networks.attribute_record import make_manifest, outputs_path, save_history, save_manifest
 from learningcurves.networks.attribute_scores import attribute_scores
-from learningcurves.networks.batches import NetworkData
 from learningcurves.networks.byte_samples import ByteSamples
+from learningcurves.networks.parts import NetworkData
 from learningcurves.networks.scores import network_outputs
 from learningcurves.networks.train import train
 from learningcurves.storage import save_arrays

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from learningcurves.checks import check_beta, check_choice, check_integer, check_jobs, check_seed
 from learningcurves.errors import InvalidInput, NotSupported, SolveFailed, Status
-from learningcurves.networks.batches import as_network_data
+from learningcurves.networks.parts import as_network_data
 from learningcurves.networks.runtime import network_dtype, private_random_state
 from learningcurves.networks.train import train
 from learningcurves.networks.trained_curve import SCORES, TrainedCurve
@@ -39,7 +39,7 @@ def train_curve(
     make_module : callable or torch.nn.Module
         Makes a fresh network, e.g. ``lambda: SmallCNN((1, 28, 28), 10)``. It is called once a seed, with torch's
         generator seeded, and every beta starts from a copy. A module instead of a callable is one start for all seeds.
-    problem : BackdoorProblem, NetworkData, or parts as for `train`
+    problem : BackdoorProblem, NetworkData, or parts as in `as_network_data`
         With test and triggered samples.
     beta : array of shape (B,)
         Increasing weights in [0, 1].

@@ -9,7 +9,6 @@ from torch import nn
 from learningcurves.checks import check_integer
 from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.errors import InvalidInput
-from learningcurves.networks.batches import fit_input, read_chunks
 from learningcurves.networks.head import first_chunk, head_of
 from learningcurves.networks.runtime import (
     check_module,
@@ -19,6 +18,7 @@ from learningcurves.networks.runtime import (
     private_random_state,
     torch_threads,
 )
+from learningcurves.networks.samples import fit_input, read_chunks
 from learningcurves.networks.weights import weights_digest
 
 

@@ -10,7 +10,6 @@ from torch.utils.data import Dataset as TorchDataset
 
 from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.batches import fit_input, read_chunks
 from learningcurves.networks.runtime import (
     check_module,
     evaluation_mode,
@@ -19,6 +18,7 @@ from learningcurves.networks.runtime import (
     network_dtype,
     private_random_state,
 )
+from learningcurves.networks.samples import fit_input, read_chunks
 
 N_CHECK = 8  # samples that are passed through a network to find its head, and to check what its features are
 

@@ -1,23 +1,23 @@
 """Features of the four sample sets that enter a network's head, and the head as it was given."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from learningcurves.data.problem import BackdoorProblem
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.batches import PARTS
 from learningcurves.networks.features import sample_features
 from learningcurves.networks.head import find_head
+from learningcurves.networks.parts import named_parts
 from learningcurves.networks.runtime import check_module
 
 
 def head_features(module, data, head, batch_size, threads):
-    """Return {part: Features} and the facts of the head: network, name, weight, offset, number of outputs."""
+    """Return {part: Features} and the facts of the head: network, name, weight, offset, number of outputs, true labels.
+
+    Where `data` has no test part the triggered one stands in its place, for slopes, which read no clean test sample.
+    """
     check_module(module, "model")
-    parts, image_shape = _named_parts(data)
-    first = parts["clean"]
-    found = find_head(module, _some(first, image_shape), head=head)
+    parts = named_parts(data, needed=("clean", "backdoor", "triggered"))
+    image_shape = parts.image_shape
+    found = find_head(module, _some(parts.sets["clean"], image_shape), head=head)
     if found.tied:
         raise NotSupported(
             f"the head {found.name!r} shares its weights with {', '.join(found.tied)}: moving it would move the features "
@@ -25,7 +25,7 @@ def head_features(module, data, head, batch_size, threads):
         )
     options = {"head": found.name, "batch_size": batch_size, "image_shape": image_shape, "threads": threads}
     features = {}
-    for name, part in parts.items():
+    for name, part in parts.sets.items():
         if isinstance(part, list | tuple) and len(part) == 2 and len(part[0]) == 0:
             features[name] = None
             continue
@@ -40,6 +40,7 @@ def head_features(module, data, head, batch_size, threads):
             )
         elif value.network != clean.network:
             raise InvalidInput("the network changed while its features were read; its weights must stay as they are.")
+    features.setdefault("test", features["triggered"])
     linear = found.linear
     facts = {
         "network": clean.network,
@@ -48,37 +49,9 @@ def head_features(module, data, head, batch_size, threads):
         "weight": linear.weight.detach().double().cpu().numpy(),
         "offset": None if linear.bias is None else linear.bias.detach().double().cpu().numpy(),
         "n_outputs": linear.out_features,
+        "y_source": parts.y_source,
     }
     return features, facts
-
-
-def _named_parts(data):
-    """Return {part: samples} with all four parts, and the shape of the images behind rows."""
-    if isinstance(data, BackdoorProblem):
-        parts = {p: (getattr(data, f"X_{p}"), getattr(data, f"y_{p}")) for p in PARTS}
-        image_shape = data.image_shape
-    else:
-        image_shape = None
-        if isinstance(data, Mapping):
-            unknown = set(data) - {*PARTS, "y_source"}
-            if unknown:
-                raise InvalidInput(
-                    f"`problem` has the unknown part {sorted(unknown)[0]!r}; parts are {', '.join(PARTS)}."
-                )
-            parts = {p: data[p] for p in PARTS if data.get(p) is not None}
-        elif isinstance(data, list | tuple) and 3 <= len(data) <= 4:
-            names = PARTS if len(data) == 4 else ("clean", "backdoor", "triggered")
-            parts = dict(zip(names, data, strict=True))
-        else:
-            raise NotSupported(
-                f"`problem` is a {type(data).__name__}; expected a BackdoorProblem or the parts ({', '.join(PARTS)}) as "
-                "(X, y) pairs, torch data sets or loaders."
-            )
-        missing = {"clean", "backdoor", "triggered"} - set(parts)
-        if missing:
-            raise InvalidInput(f"`problem` lacks the {sorted(missing)[0]} part.")
-    parts.setdefault("test", parts["triggered"])
-    return parts, image_shape
 
 
 def _some(part, image_shape):

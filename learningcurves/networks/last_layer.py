@@ -103,8 +103,8 @@ def head_task(
     Parameters
     ----------
     module : torch.nn.Module
-    data : BackdoorProblem, or mapping / sequence of the parts (clean, backdoor, test, triggered)
-        A part is (X, y), a torch Dataset or a DataLoader. `test` may be left out: the triggered set then serves.
+    data : BackdoorProblem, NetworkData, or parts as in `networks.as_network_data`
+        A triggered part is needed, and for a curve a test part.
     loss : {"cross_entropy", "bce", "mse"}, `BCE(pos_weight=...)`, callable (outputs, targets) -> (n,), or Loss
         A `solvers.losses.Loss` of target vectors (n, K) is taken as it is.
     reg : float
@@ -127,7 +127,7 @@ def head_task(
     arrays = {f"X_{p}": (np.asarray(f.X, dtype=np.float64) - mean) / scale for p, f in parts.items()}
     loss = loss if isinstance(loss, Loss) else as_loss(loss)
     labels = {p: np.asarray(f.y) for p, f in parts.items()}
-    problem, objective, learner = _state(loss, labels, arrays, facts, reg, test_loss, data)
+    problem, objective, learner = _state(loss, labels, arrays, facts, reg, test_loss)
     samples = _samples(problem, objective, facts["n_outputs"])
     coef, intercept = _given_head(facts, mean, scale)
     residual = _residual(samples, objective, coef, intercept, at)
@@ -146,18 +146,15 @@ def _standardisation(X, standardize, has_bias):
     return (X.mean(axis=0) if has_bias else np.zeros(X.shape[1])), scale
 
 
-def _state(loss, labels, arrays, facts, reg, test_loss, data):
+def _state(loss, labels, arrays, facts, reg, test_loss):
     """The problem, objective and learner of a loss; cross-entropy and one-output BCE are convex learners as they are."""
     bias, K = facts["bias"], facts["n_outputs"]
     provenance = {"network": facts["network"], "head": facts["head"]}
-    source = getattr(data, "y_source", None)
-    if isinstance(data, Mapping):
-        source = data.get("y_source")
     # pos_weight belongs to the loss, and so to that of the test samples, which class weights do not reach
     binary = isinstance(loss, BCE) and K == 1 and loss.pos_weight is None and _are_classes(labels["clean"])
     if (isinstance(loss, CrossEntropy) or binary) and test_loss is None:
         y = {f"y_{p}": _class_labels(v, p) for p, v in labels.items()}
-        problem = BackdoorProblem(**arrays, **y, y_source=source, provenance=provenance)
+        problem = BackdoorProblem(**arrays, **y, y_source=facts["y_source"], provenance=provenance)
         n_classes = len(problem.classes)
         if isinstance(loss, CrossEntropy):
             if n_classes != K:

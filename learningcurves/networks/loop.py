@@ -7,7 +7,8 @@ import torch
 
 from learningcurves.checks import check_choice
 from learningcurves.errors import InvalidInput, SolveFailed, Status
-from learningcurves.networks.batches import epoch_batches, fit_input
+from learningcurves.networks.batches import epoch_batches
+from learningcurves.networks.samples import fit_input
 from learningcurves.streams import integer
 
 SCHEDULES: dict[str, Callable[[float], float]] = {

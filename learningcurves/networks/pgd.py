@@ -9,7 +9,6 @@ from torch import nn
 
 from learningcurves.checks import check_integer, check_number, check_seed
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.batches import as_samples, fit_input
 from learningcurves.networks.runtime import (
     check_module,
     evaluation_mode,
@@ -18,6 +17,7 @@ from learningcurves.networks.runtime import (
     network_dtype,
     torch_threads,
 )
+from learningcurves.networks.samples import as_samples, fit_input
 from learningcurves.networks.weights import weights_digest
 from learningcurves.poisoning.stamping import check_in_range, check_value_range
 from learningcurves.streams import generator

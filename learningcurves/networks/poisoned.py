@@ -119,8 +119,9 @@ class PoisonedDataset(TorchDataset):
             label = torch.full_like(label, wanted) if torch.is_tensor(label) else type(label)(wanted)
         return (image if self.transform is None else self.transform(image)), label
 
+    @property
     def parts(self) -> dict:
-        """Return the samples as the parts "clean" and "backdoor" that `train` and `as_network_data` take."""
+        """The parts "clean" and "backdoor", as every function of networks takes them (`as_network_data`)."""
         groups = {"clean": np.flatnonzero(~self.is_backdoor), "backdoor": np.flatnonzero(self.is_backdoor)}
         return {name: torch.utils.data.Subset(self, rows.tolist()) for name, rows in groups.items()}
 

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.batches import as_network_data, fit_input
 from learningcurves.networks.byte_samples import ByteSamples
 from learningcurves.networks.losses import as_loss
+from learningcurves.networks.parts import as_network_data
 from learningcurves.networks.runtime import evaluation_mode, naming_shapes, network_device, network_dtype, torch_threads
+from learningcurves.networks.samples import fit_input
 
 
 def network_outputs(module: nn.Module, X: torch.Tensor | ByteSamples, batch_size: int = 512) -> torch.Tensor:
@@ -48,7 +49,7 @@ def evaluate(
     Parameters
     ----------
     module : torch.nn.Module
-    problem : BackdoorProblem, NetworkData, or parts as for `train`
+    problem : BackdoorProblem, NetworkData, or parts as in `as_network_data`
         The test and triggered parts are scored where there are any.
     loss : str or callable, default="cross_entropy"
         As for `train`.

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.batches import as_samples
 from learningcurves.networks.runtime import check_module, network_dtype
+from learningcurves.networks.samples import as_samples
 
 
 def _secml(name):

@@ -14,6 +14,7 @@ from learningcurves.curves.verify import Verification
 from learningcurves.errors import InvalidInput, NotSupported, Status
 from learningcurves.networks.lanczos import smallest_eigenvalue
 from learningcurves.networks.last_layer import HeadTask, given_start, head_task
+from learningcurves.networks.parts import PARTS, named_parts
 from learningcurves.solvers.path import restrict, share, solve
 
 FLAT = 1e-10  # curvature below this share of the largest is rounding
@@ -90,7 +91,8 @@ def head_curve(module, problem, beta=None, *, reg=1e-2, **options):
     if not regs:
         raise InvalidInput("`reg` is empty. Give at least one positive value.")
     _known(head_task, options)
-    task = head_task(module, problem, reg=regs[0], **options)
+    parts = named_parts(problem, needed=PARTS)  # without clean test samples a curve has no clean loss or accuracy
+    task = head_task(module, parts, reg=regs[0], **options)
     shared = share(task.objective, task.samples, len(regs))
     asked = np.union1d(beta, [0.0, 1.0])
     curves: list[Any] = [None] * len(regs)

@@ -9,8 +9,8 @@ import torch
 from torch.func import functional_call, grad, jvp, vjp
 
 from learningcurves.errors import InvalidInput, NotSupported
-from learningcurves.networks.batches import fit_input
 from learningcurves.networks.runtime import differentiable_attention, naming_shapes, private_random_state
+from learningcurves.networks.samples import fit_input
 
 
 class NetworkSystem:

@@ -13,10 +13,11 @@ from tqdm.auto import tqdm
 
 from learningcurves.checks import check_choice, check_integer, check_number, check_seed
 from learningcurves.errors import InvalidInput, NotSupported, Status
-from learningcurves.networks.batches import NetworkData, as_network_data, steps_of
+from learningcurves.networks.batches import steps_of
 from learningcurves.networks.checkpoint import data_digest, load_checkpoint, save_checkpoint, setting_name
 from learningcurves.networks.loop import EpochLoop, as_schedule, make_optimizer
 from learningcurves.networks.losses import as_loss
+from learningcurves.networks.parts import NetworkData, as_network_data
 from learningcurves.networks.runtime import (
     check_device,
     check_module,
@@ -106,9 +107,8 @@ def train(
     ----------
     module : torch.nn.Module
         Network returning (n, n_outputs) logits; changed in place. Frozen parameters stay as they are.
-    problem : BackdoorProblem, NetworkData, or parts
-        Parts: (clean, backdoor[, test[, triggered]]) as a tuple or a mapping, each a pair (X, y), a torch `Dataset` or
-        a `DataLoader` (read through once; batches are then made here). Samples must fit into memory. Where the attack
+    problem : BackdoorProblem, NetworkData, or parts as in `as_network_data`
+        A loader is read through once; batches are then made here. Samples must fit into memory. Where the attack
         says so (`poison_semantic(..., batch_share=...)`), backdoor samples fill that share of every batch instead of
         coming once an epoch, and N counts visits.
     beta : float in [0, 1], default=1

@@ -11,8 +11,8 @@ from learningcurves.checks import check_choice, check_integer, check_number, che
 from learningcurves.curves.slope import Slope
 from learningcurves.curves.verify import Verification
 from learningcurves.errors import InvalidInput, LearningCurvesError, NotSupported, Status
-from learningcurves.networks.batches import as_network_data
 from learningcurves.networks.losses import as_loss
+from learningcurves.networks.parts import as_network_data, named_parts
 from learningcurves.networks.refit import STATIONARY, refit
 from learningcurves.networks.runtime import check_device, check_module, network_device, torch_threads
 from learningcurves.networks.system import NetworkSystem, check_deterministic, relative_gradient
@@ -94,7 +94,8 @@ def network_slope(
     ----------
     module : torch.nn.Module
         Evaluated in eval mode on a float64 copy; the module itself is not touched.
-    problem : BackdoorProblem, or parts (clean, backdoor, test, triggered) of arrays, data sets or loaders
+    problem : BackdoorProblem, NetworkData, or parts as in `networks.as_network_data`
+        A triggered part is needed.
     parameters : "all" or sequence of parameter names
         "all": those with requires_grad; frozen ones stay fixed.
     reg : float, or mapping of parameter name to float
@@ -121,9 +122,10 @@ def network_slope(
     check_integer(max_steps, "max_steps", low=1)
     names = _names(check_module(module, "model"), parameters)
     reg = _check_reg(reg, names)
+    named_parts(problem, needed=("clean", "backdoor", "triggered"))
     data, loss = as_network_data(problem, dtype=torch.float64), as_loss(loss)
     if data.X_triggered is None:
-        raise InvalidInput("`problem` lacks the triggered part.")
+        raise InvalidInput("`problem` holds no triggered samples, whose loss the slope is of.")
     device = network_device(module) if device is None else check_device(device)
     with torch_threads(threads):
         system = NetworkSystem(

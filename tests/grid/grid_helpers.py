@@ -58,6 +58,15 @@ def failing(task):
     return fake(task)
 
 
+def failing_together(task):
+    """Fails for several cells at once, as memory that only a shared solve needs would; and alone at reg = 1, otherwise."""
+    if len(task.cells) > 1:
+        raise MemoryError("no room for 3 reg")
+    if task.cells[0]["reg"] == 1.0 and task.cells[0]["learner"] == "ridge":
+        raise ZeroDivisionError("no minimum at reg = 1")
+    return fake(task)
+
+
 def slow(task):
     time.sleep(0.2)
     return fake(task)

@@ -11,7 +11,7 @@ import grid_helpers
 import numpy as np
 import pandas as pd
 import pytest
-from grid_helpers import TOML, counted, dying, failing, fake, grid, out_of_disk
+from grid_helpers import TOML, counted, dying, failing, failing_together, fake, grid, out_of_disk
 
 from learningcurves.errors import InvalidInput
 from learningcurves.grid import MATHS_VERSION, collect, run_grid
@@ -100,6 +100,18 @@ def test_a_failing_cell_is_a_row_and_spares_its_neighbours(tmp_path):
     assert bad["n_train"].tolist() == [100] * 8  # as its neighbours
     pd.testing.assert_frame_equal(frame, run(tmp_path))  # failures are kept ...
     assert (run(tmp_path, retry_failed=True)["status"] == "ok").all()  # ... unless asked
+
+
+def test_the_reason_for_solving_cells_alone_is_kept(tmp_path):
+    with pytest.warns(UserWarning, match=r"20 cells were solved one by one.*MemoryError: no room for 3 reg"):
+        frame = run(tmp_path, measure=failing_together)
+    bad = frame[frame["status"] != "ok"]
+    assert set(bad["message"]) == {
+        "ZeroDivisionError: no minimum at reg = 1 (all reg of the task together: failed: MemoryError: no room for 3 reg)"
+    }
+    records = [json.loads(path.read_text()) for path in files(tmp_path)]
+    assert [r["together"] for r in records if "rows" in r] == ["failed: MemoryError: no room for 3 reg"] * 20
+    assert len(records) == 24 and len(bad) == 4
 
 
 def test_the_same_table_whatever_the_workers(tmp_path):

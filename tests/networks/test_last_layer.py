@@ -228,7 +228,10 @@ def test_chunks_order_and_type_change_nothing(body, problem):
     shuffled = {p: DataLoader(d, batch_size=9, shuffle=p != "triggered") for p, d in tensors.items()}
     found["loaders"] = lc.backdoor_slope(body, shuffled, reg=REG).value
     found["sequence"] = lc.backdoor_slope(body, [tensors[p] for p in PARTS], reg=REG).value
-    found["triple"] = lc.backdoor_slope(body, [parts[p] for p in ("clean", "backdoor", "triggered")], reg=REG).value
+    found["no test samples"] = lc.backdoor_slope(body, {**parts, "test": None}, reg=REG).value
+    found["no test samples, in order"] = lc.backdoor_slope(
+        body, (parts["clean"], parts["backdoor"], None, parts["triggered"]), reg=REG
+    ).value
     for name, value in found.items():
         assert value == pytest.approx(expected, rel=1e-6), name
 
@@ -382,7 +385,7 @@ def test_mnist(mnist_root, body):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"problem": 3}, NotSupported, "expected a BackdoorProblem or the parts"),
+        ({"problem": 3}, NotSupported, "expected a BackdoorProblem, or the parts"),
         ({"problem": {"clean": None, "other": None}}, InvalidInput, "unknown part 'other'"),
         ({"reg": 0}, InvalidInput, "`reg=0`"),
         ({"at": 2.0}, InvalidInput, "`at=2"),

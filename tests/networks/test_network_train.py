@@ -239,7 +239,8 @@ def test_two_classes_share_one_output(problem, make_mlp, loss):
 
 def test_many_labels_at_once(problem, make_mlp):
     y = np.eye(10)[problem.y_clean] + np.eye(10)[(problem.y_clean + 3) % 10]
-    parts = ((problem.X_clean, y), (problem.X_backdoor, np.eye(10)[problem.y_backdoor]), (problem.X_clean, y))
+    parts = {"clean": (problem.X_clean, y), "test": (problem.X_clean, y)}
+    parts["backdoor"] = problem.X_backdoor, np.eye(10)[problem.y_backdoor]
     result = train(make_mlp(), parts, loss="bce", **{**QUICK, "epochs": 30})
     assert result.history[-1]["accuracy_clean"] > 0.85  # share of the 10 outputs; 0.8 for always "no"
     with pytest.raises(InvalidInput, match="one class label a sample"):
@@ -320,7 +321,9 @@ def test_bad_data_is_named(problem, make_mlp):
     X, y, B, t = problem.X_clean, problem.y_clean, problem.X_backdoor, problem.y_backdoor
     cases = [
         (3, "is a int"),
-        (((X, y), None), "lacks the clean or the backdoor part"),
+        (((X, y), None), "lacks the backdoor part"),
+        (((X, y), (B, t), (X, y)), "a sequence of 3 parts, which does not say what they are"),
+        (((X, y),), "a sequence of 1 parts"),
         ({"clean": (X, y), "backdoor": (B, t), "tset": (X, y)}, "'tset'"),
         (((X, y[:-1]), (B, t)), "119 labels"),
         (((X, y), (B[:, :10], t)), "have shape (10,)"),

@@ -40,7 +40,7 @@ def test_the_same_samples_as_for_arrays(make, trigger):
     assert np.flatnonzero(dataset.is_backdoor).tolist() == sorted(problem.provenance["indices"])
     for name in ("n_poison", "fraction_of_all", "fraction_of_candidates", "fraction_of_target_class", "trigger"):
         assert dataset.facts[name] == problem.provenance[name]
-    data = as_network_data({**dataset.parts(), "test": (IMAGES.numpy(), LABELS)}, dtype=torch.float64)
+    data = as_network_data({**dataset.parts, "test": (IMAGES.numpy(), LABELS)}, dtype=torch.float64)
     order = np.argsort(problem.provenance["indices"])
     backdoor = data.X[data.is_backdoor].flatten(1).numpy()
     np.testing.assert_array_equal(backdoor, problem.X_backdoor[order])
