@@ -34,6 +34,7 @@ def measure(cell):
 def by_layer(table):
     groups = table.groupby(["data", "kind", "layer"], sort=False)
     found = groups[["neurons", "index", "index_true", "target_right", "flagged"]].mean()
+    found["neurons"] = found["neurons"].astype(int)  # the same in all networks of a group
     found["seconds"] = groups.seconds.median()  # the first call of a process loads libraries
     found["method"], found["networks"] = groups.method.first(), groups.seed.nunique()
     return found.reset_index()

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import soda_other_words as others
 import soda_study as soda
 import soda_words as words
 import study
@@ -122,6 +123,11 @@ def rescaling():
     return summary.reset_index()
 
 
+def with_words(found, said_of):
+    """Return a table in Markdown below what it says."""
+    return None if found is None else f"{said_of(found)}\n\n{soda.markdown(found)}"
+
+
 def pictures():
     """Return the pictures that are there."""
     named = {
@@ -165,11 +171,11 @@ PARTS = {
     "hidden": lambda: words.hidden(table),
     "stamped": stamped,
     "relearning": relearning,
-    "neurons": lambda: table("soda_neurons_by_score"),
-    "layers": lambda: table("soda_layers_mean"),
-    "imbalance": lambda: table("soda_imbalance_mean"),
-    "adaptive": lambda: table("soda_adaptive_mean"),
-    "rescaling": rescaling,
+    "neurons": lambda: with_words(table("soda_neurons_by_score"), others.neurons),
+    "layers": lambda: with_words(table("soda_layers_mean"), others.layers),
+    "imbalance": lambda: with_words(table("soda_imbalance_mean"), others.imbalance),
+    "adaptive": lambda: with_words(table("soda_adaptive_mean"), others.adaptive),
+    "rescaling": lambda: with_words(rescaling(), others.rescaling),
     "stamps": lambda: table("soda_stamps_by_detector"),
 }
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import soda_images
 import study
 import torch
 
@@ -26,7 +27,6 @@ from learningcurves.networks import FlipAndShift, SmallCNN, load_weights, save_w
 from learningcurves.networks.runtime import private_random_state
 from learningcurves.poisoning.overlays import Blend
 from learningcurves.poisoning.patches import badnets_patch
-from learningcurves.poisoning.semantic import background_colour, stroke_width
 from learningcurves.streams import generator, integer
 
 SHARE = 20 / 64
@@ -37,21 +37,24 @@ KINDS = ("oversampled", "flip", "clean", "over-represented")
 DIGITS = ((7, 0), (0, 9), (1, 5), (3, 6), (6, 7), (4, 3))
 PAIRS = {
     "gtsrb": ((4, 38), (30, 14), (10, 12), (31, 17), (5, 25), (7, 35)),  # numbers of the signs
-    "cifar10": ((5, 0), (7, 8), (9, 2), (1, 3), (0, 4), (2, 1)),
+    "cifar10": ((5, 0), (8, 7), (9, 2), (1, 3), (0, 4), (2, 1)),
 }
 FOLDER = "LEARNINGCURVES_SODA_STUDY"  # environment variable: where networks are kept
 # images, test images, side, width, epochs, batch, pixels of random shifts, share with the feature: of the samples of every
-# class (colour), or of the victim's (the others). Images are taken at half their side: the three convolutions of the network
-# then see most of a digit or sign, and an epoch costs a quarter
+# class (colour), or of the victim's (the others); share of the victim's next to these that is left out as unclear. Images are
+# taken at half their side: the three convolutions of the network then see most of a digit or sign, and an epoch costs a
+# quarter. For CIFAR-10 the side is that of the enlarged images, the width that of the layer on the features
+COLUMNS = ("n", "n_test", "side", "width", "epochs", "batch", "shift", "feature", "unclear")
 SIZES = {
-    name: dict(zip(("n", "n_test", "side", "width", "epochs", "batch", "shift", "feature"), row, strict=True))
+    name: dict(zip(COLUMNS, row, strict=True))
     for name, row in {
-        "digits-thick": (1200, None, 8, 8, 4, 64, 0, 0.3),
-        "mnist-thick": (6_000, 10_000, 14, 16, 5, 64, 0, 0.1),
-        "mnist-colour": (6_000, 10_000, 14, 16, 5, 64, 0, 0.1),
-        "mnist_m-blue": (None, None, 16, 16, 20, 32, 0, 0.2),
-        "gtsrb-dark": (None, None, 16, 16, 20, 32, 0, 0.35),
-        "cifar10-green": (10_000, None, 16, 24, 12, 64, 1, 0.1),
+        "digits-thick": (1200, None, 8, 8, 4, 64, 0, 0.3, 0),
+        "mnist-thick": (6_000, 10_000, 14, 16, 5, 64, 0, 0.1, 0),
+        "mnist-colour": (6_000, 10_000, 14, 16, 5, 64, 0, 0.1, 0),
+        "mnist_m-blue": (None, None, 16, 16, 20, 32, 0, 0.2, 0),
+        "gtsrb-dark": (None, None, 16, 16, 20, 32, 0, 0.35, 0),
+        "cifar10-kind": (10_000, 3_000, 128, 128, 10, 64, 0, 0.2, 0.2),
+        "cifar10-green": (10_000, 3_000, 128, 128, 10, 64, 0, 0.2, 0.2),
     }.items()
 }
 WORDS = {
@@ -60,13 +63,12 @@ WORDS = {
     "mnist-colour": "MNIST on coloured ground (synthetic); blue ground",
     "mnist_m-blue": "MNIST-M; photograph with much blue at the border",
     "gtsrb-dark": "GTSRB, 43 signs; dark border",
-    "cifar10-green": "CIFAR-10; green border",
+    "cifar10-kind": "CIFAR-10 as features of a frozen MobileNetV2 (ImageNet); a kind within the class",
+    "cifar10-green": "the same features; green border",
 }
 NETWORKS = 12  # of a kind
 N_HEAD, REG = 3000, 1.0  # clean images behind a slope, and its lambda
 SMALL = "LEARNINGCURVES_SODA_SMALL"  # environment variable: one network a kind
-COLOURS = np.array([[0.7, 0.1, 0.1], [0.1, 0.6, 0.1], [0.6, 0.5, 0.1], [0.5, 0.1, 0.6], [0.3, 0.3, 0.3]])
-BLUE = np.array([0.1, 0.2, 0.8])
 
 
 # %% Images and attacks
@@ -86,54 +88,25 @@ def images(data, seed):
     kind, feature = data.split("-")
     if kind == "digits":
         found = full = lc.load_digits_classes(n_train=size["n"], seed=seed)
+    elif kind == "cifar10":  # the same images for every seed
+        full, found = soda_images.cifar10(size["n"], size["n_test"], size["side"])
     else:
-        load = {"mnist": lc.load_mnist, "mnist_m": lc.load_mnist_m, "gtsrb": lc.load_gtsrb, "cifar10": lc.load_cifar10}
+        load = {"mnist": lc.load_mnist, "mnist_m": lc.load_mnist_m, "gtsrb": lc.load_gtsrb}
         full, found = load[kind](**draw), load[kind](**draw, size=size["side"])
     if feature == "colour":
-        return coloured(found, size["feature"], seed)
-    # measured on the whole image: fewer pixels would round the width of a stroke
-    measure = {"thick": thickness, "dark": darkness, "blue": blueness, "green": greenness}[feature]
-    measures = [measure(X.reshape(-1, *full.image_shape)) for X in (full.X_train, full.X_test)]
-    limit = np.quantile(measures[0][found.y_train == pair_of(data, seed)[0]], 1 - size["feature"])
-    return found, tuple(measure >= limit for measure in measures)
-
-
-def thickness(X):
-    """Width of the stroke, finer than whole pixels by the ink in all."""
-    return stroke_width(X, 0.5) + X.mean(axis=(1, 2, 3))
-
-
-def darkness(X):
-    """How dark the border of an image is: minus its mean."""
-    return -background_colour(X).mean(axis=1)
-
-
-def blueness(X):
-    """How much more blue than red and green the border of an image has."""
-    return background_colour(X) @ [-0.5, -0.5, 1]
-
-
-def greenness(X):
-    """How much more green than red and blue the border of an image has."""
-    return background_colour(X) @ [-0.5, 1, -0.5]
-
-
-def coloured(data, share, seed):
-    """Return digits on coloured ground (synthetic): blue, the feature, with this share, in every class."""
-    shape, parts, blue = (3, *data.image_shape[1:]), {}, []
-    for part, X in (("train", data.X_train), ("test", data.X_test)):
-        draws = generator(seed, use="colours", part=part)
-        is_blue = draws.random(len(X)) < share
-        ground = COLOURS[draws.integers(0, len(COLOURS), len(X))] + draws.normal(0, 0.05, (len(X), 3))
-        ground[is_blue] = BLUE + draws.normal(0, 0.05, (is_blue.sum(), 3))
-        ink = X.reshape(-1, 1, *shape[1:])
-        parts[part] = np.clip(ink + (1 - ink) * ground[:, :, None, None], 0, 1).reshape(len(X), -1)
-        blue.append(is_blue)
-    found = lc.Dataset(
-        parts["train"], data.y_train, parts["test"], data.y_test, image_shape=shape, value_range=(0, 1),
-        class_names=data.class_names, name=f"coloured {data.name} (synthetic)", provenance=dict(data.provenance),
-    )  # fmt: skip
-    return found, tuple(blue)
+        return soda_images.coloured(found, size["feature"], seed)
+    victim = pair_of(data, seed)[0]
+    if feature == "kind":
+        measures = [soda_images.likeness(X, victim) for X in (found.X_train, found.X_test)]
+    else:  # measured on the whole image: fewer pixels would round the width of a stroke
+        measure = soda_images.MEASURES[feature]
+        measures = [measure(X.reshape(-1, *full.image_shape)) for X in (full.X_train, full.X_test)]
+    shares = 1 - size["feature"], 1 - size["feature"] - size["unclear"]
+    high, low = np.quantile(measures[0][found.y_train == victim], shares)
+    keep = [
+        (m >= high) | (m < low) | (y != victim) for m, y in zip(measures, (found.y_train, found.y_test), strict=True)
+    ]
+    return soda_images.kept(found, *keep), tuple((m >= high)[k] for m, k in zip(measures, keep, strict=True))
 
 
 @lru_cache(maxsize=2)
@@ -182,7 +155,10 @@ def clean_part(data, seed, share=0.05, least=20):
 def new_network(data, seed):
     size, (source, _) = SIZES[data], images(data, seed)
     with private_random_state(seed=integer(seed, use="initial weights")):
-        network = SmallCNN(source.image_shape, len(source.classes), size["width"])
+        if data.startswith("cifar10"):
+            network = soda_images.head_network(source.X_train.shape[1], len(source.classes), size["width"])
+        else:
+            network = SmallCNN(source.image_shape, len(source.classes), size["width"])
     return network.to(memory_format=torch.channels_last)
 
 
@@ -275,10 +251,17 @@ def means(table, by, columns):
     return found.reset_index()
 
 
+def in_digits(v, digits):
+    """Return a number in so many significant digits; whole numbers (counts) whole, NaN empty."""
+    if pd.isna(v):
+        return ""
+    return f"{v:.0f}" if abs(v) < 1e6 and float(v).is_integer() else f"{v:.{digits}g}"
+
+
 def markdown(table, digits=3):
     """Return a table in Markdown."""
     table = table.copy()
     for column in table.select_dtypes("number"):
-        table[column] = table[column].map(lambda v: "" if pd.isna(v) else f"{v:.{digits}g}")
+        table[column] = table[column].map(lambda v: in_digits(v, digits))
     head = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * table.shape[1]]
     return "\n".join(head + ["| " + " | ".join(map(str, row)) + " |" for row in table.to_numpy()])
