@@ -11,7 +11,7 @@ from learningcurves.defences.anp import THRESHOLDS
 
 QUESTION = __doc__
 ALPHAS = (0.0, 0.2, 0.6, 1.0)
-ALPHA_ITERATIONS = {"digits": 100, "mnist-wide": 500, "cifar10-ten": 1000, "cifar10-full": 1000}
+ALPHA_ITERATIONS = {"digits": 100, "mnist-wide": 500, "cifar10": 500, "cifar10-ten": 1000, "cifar10-full": 1000}
 
 
 # %% Cells: an attack, a seed and a defence; or an attack, a seed and the weight of ANP's clean loss
