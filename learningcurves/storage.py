@@ -70,9 +70,9 @@ def save_arrays(path, arrays: dict[str, np.ndarray], facts: dict[str, str] | Non
 def load_arrays(path) -> dict[str, np.ndarray]:
     """Read named arrays written by `save_arrays`."""
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        return load_file(path)
+        return load(Path(path).read_bytes())
     except SafetensorError as error:
         raise InvalidInput(f"`{path}` is not a readable safetensors file ({error}).") from None

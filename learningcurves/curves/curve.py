@@ -15,7 +15,8 @@ from learningcurves.errors import NotSupported, SolveFailed, Status
 from learningcurves.solvers.certificate import Certificate
 from learningcurves.solvers.deferred import Resolving, deferred
 from learningcurves.solvers.kernel_rows import MEMORY_BUDGET
-from learningcurves.solvers.path import WeightPath, restrict, solve
+from learningcurves.solvers.path import solve
+from learningcurves.solvers.weight_path import WeightPath, restrict
 
 if TYPE_CHECKING:
     from learningcurves.curves.exact_path import ExactPath

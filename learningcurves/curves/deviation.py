@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from learningcurves.errors import InvalidInput
-from learningcurves.solvers.path import WeightPath
+from learningcurves.solvers.weight_path import WeightPath
 
 
 def path_norms(path: Any, reference: WeightPath):

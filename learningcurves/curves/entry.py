@@ -12,7 +12,8 @@ from learningcurves.curves.slope_error import smooth_slope
 from learningcurves.errors import InvalidInput, Status
 from learningcurves.learners.resolve import OPTIMAL, is_module, refuse_options, resolve
 from learningcurves.solvers.objective import training_samples
-from learningcurves.solvers.path import restrict, share, solve
+from learningcurves.solvers.path import share, solve
+from learningcurves.solvers.weight_path import restrict
 
 
 def learning_curve(model, problem, beta=None, *, reg=None, refine=False, **network_options):

@@ -10,7 +10,8 @@ from learningcurves.curves.scores import score_path
 from learningcurves.errors import InvalidInput
 from learningcurves.learners.resolve import resolve
 from learningcurves.solvers.objective import training_samples
-from learningcurves.solvers.path import restrict, share, solve
+from learningcurves.solvers.path import share, solve
+from learningcurves.solvers.weight_path import restrict
 
 PRECISION = 1e-3  # relative precision of the ends of an interval
 

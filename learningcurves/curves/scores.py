@@ -8,7 +8,7 @@ import numpy as np
 from learningcurves.data.problem import BackdoorProblem
 from learningcurves.solvers.deferred import Resolving, deferred
 from learningcurves.solvers.objective import encode_labels
-from learningcurves.solvers.path import WeightPath
+from learningcurves.solvers.weight_path import WeightPath
 
 
 @deferred("slope")

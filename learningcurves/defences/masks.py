@@ -15,7 +15,7 @@ from learningcurves.defences.units import Units
 from learningcurves.errors import InvalidInput, SolveFailed, Status
 from learningcurves.networks.runtime import network_device, seed_default
 from learningcurves.networks.samples import fit_input
-from learningcurves.networks.weights import save_tensors
+from learningcurves.networks.weights import load_tensors, save_tensors
 from learningcurves.storage import check_writable
 from learningcurves.streams import generator, integer
 
@@ -91,15 +91,14 @@ class MaskLearner:
         save_tensors(path, tensors, {"anp": json.dumps(state, allow_nan=False, sort_keys=True)})
 
     def _load(self, path, iterations):
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         if not path.exists():
             return 0, []
         remedy = "Delete it to start again, or pass another `checkpoint`."
         try:
-            with safe_open(path, framework="pt") as file:
-                state = json.loads((file.metadata() or {}).get("anp", "null"))
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            tensors, words = load_tensors(path)
+            state = json.loads(words.get("anp", "null"))
         except (SafetensorError, json.JSONDecodeError) as error:
             raise InvalidInput(f"`checkpoint={str(path)!r}` is not readable ({error}). {remedy}") from None
         if state is None:

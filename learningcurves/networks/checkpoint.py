@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from learningcurves.errors import InvalidInput
-from learningcurves.networks.weights import save_tensors
+from learningcurves.networks.weights import load_tensors, save_tensors
 
 
 def save_checkpoint(path, module: nn.Module, optimizer, *, epoch: int, settings: dict, history: list[dict]) -> Path:
@@ -35,14 +35,12 @@ def load_checkpoint(path, module: nn.Module, optimizer, *, settings: dict) -> tu
     InvalidInput
         If the file is no checkpoint, or was made with other settings (both are shown).
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     remedy = "Delete it to start again, or pass another `checkpoint`."
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("training", "null"))
-            # copies: the file may be replaced while they are in use
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        tensors, words = load_tensors(path)
+        facts = json.loads(words.get("training", "null"))
     except (SafetensorError, json.JSONDecodeError) as error:
         raise InvalidInput(f"`checkpoint={str(path)!r}` is not readable ({error}). {remedy}") from None
     if facts is None:

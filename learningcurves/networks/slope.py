@@ -15,7 +15,8 @@ from learningcurves.errors import InvalidInput, NotSupported, Status
 from learningcurves.networks.lanczos import smallest_eigenvalue
 from learningcurves.networks.last_layer import HeadTask, given_start, head_task
 from learningcurves.networks.parts import PARTS, named_parts
-from learningcurves.solvers.path import restrict, share, solve
+from learningcurves.solvers.path import share, solve
+from learningcurves.solvers.weight_path import restrict
 
 FLAT = 1e-10  # curvature below this share of the largest is rounding
 

@@ -1,6 +1,7 @@
 """Weights of a network: read without running code, written as safetensors, named by their digest."""
 
 import hashlib
+import json
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -61,6 +62,22 @@ def save_tensors(path, tensors: Mapping[str, torch.Tensor], facts: dict[str, str
     return write_atomic(path, save(copies, metadata=facts))
 
 
+def load_tensors(path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read the tensors and string facts that `save_tensors` wrote, from one reading of the file.
+
+    Another process may replace the file meanwhile; safetensors' own readers open it twice, header and data apart, and would
+    mix the two versions. `safetensors.SafetensorError` is the caller's to put into words.
+    """
+    from safetensors.torch import load
+
+    content = Path(path).read_bytes()
+    tensors = {
+        name: tensor.clone() for name, tensor in load(content).items()
+    }  # checks the whole file, its header first
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return tensors, header.get("__metadata__", {})
+
+
 def weights_digest(module: nn.Module) -> str:
     """Return the SHA-256 of a module's parameters and buffers (names, types, shapes and values)."""
     digest = hashlib.sha256()
@@ -79,10 +96,9 @@ def file_digest(path) -> str:
 
 def _read_safetensors(path):
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        return load_tensors(path)[0]
     except SafetensorError as error:
         raise InvalidInput(f"`path={str(path)!r}` is not a readable safetensors file ({error}).") from None
 

@@ -4,8 +4,7 @@ import numpy as np
 
 from learningcurves.errors import SolveFailed, Status
 from learningcurves.solvers.margin_factor import solution_factor
-from learningcurves.solvers.objective import encode_labels
-from learningcurves.solvers.path import kernel_product
+from learningcurves.solvers.objective import encode_labels, kernel_product
 from learningcurves.solvers.svm import svm_weight_path
 
 

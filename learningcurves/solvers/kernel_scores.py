@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 
 from learningcurves.solvers.kernel_rows import row_squares
-from learningcurves.solvers.path import kernel_product
+from learningcurves.solvers.objective import kernel_product
 
 TEST_SETS, TEST_BUDGET = 2, 2**26  # kernels with test samples that are kept, bytes of each
 

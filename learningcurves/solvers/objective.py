@@ -78,6 +78,15 @@ class KernelSpec:
         return np.full(A.shape[0], growth * steps.get(str(self.name), 1.0))
 
 
+def kernel_product(kernel, A, B, vectors, *, block=2_000):
+    """k(A, B) @ vectors in row blocks, never more than `block` rows of the kernel at once."""
+    used = np.flatnonzero(np.any(vectors != 0, axis=1))
+    if kernel.name == "precomputed":
+        return A[:, used] @ vectors[used] if A.shape[1] == len(vectors) else kernel(A, B) @ vectors
+    support, vectors = B[used], vectors[used]
+    return np.concatenate([kernel(A[i : i + block], support) @ vectors for i in range(0, A.shape[0], block)])
+
+
 def _squares(A):
     if sp.issparse(A):
         return np.asarray(A.multiply(A).sum(axis=1)).ravel()

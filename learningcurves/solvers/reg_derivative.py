@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learningcurves.solvers.path import WeightPath, centre_gauge
+from learningcurves.solvers.path import centre_gauge
 from learningcurves.solvers.smooth_derivative import reg_derivative, solve_columns
 from learningcurves.solvers.svm_direction import fixed_direction
+from learningcurves.solvers.weight_path import WeightPath
 
 
 @dataclass(frozen=True, eq=False)

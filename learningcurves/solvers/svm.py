@@ -15,10 +15,10 @@ from learningcurves.solvers.kernel_rows import KernelRows
 from learningcurves.solvers.kernel_scores import KernelScores
 from learningcurves.solvers.margin_factor import EPS
 from learningcurves.solvers.objective import KernelSpec, Objective, Samples, encode_labels
-from learningcurves.solvers.path import WeightPath
 from learningcurves.solvers.svm_certificate import svm_certificate
 from learningcurves.solvers.svm_direction import directions, fixed_direction
 from learningcurves.solvers.svm_trace import svm_path
+from learningcurves.solvers.weight_path import WeightPath
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from torch import nn  # noqa: E402
 
 from learningcurves.errors import InvalidInput  # noqa: E402
 from learningcurves.networks import load_weights, save_weights  # noqa: E402
-from learningcurves.networks.weights import weights_digest  # noqa: E402
+from learningcurves.networks.weights import load_tensors, save_tensors, weights_digest  # noqa: E402
 
 
 class Bomb:
@@ -22,6 +23,31 @@ class Bomb:
 
     def __reduce__(self):
         return os.mkdir, (str(self.path),)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_one_version_or_the_other(tmp_path, monkeypatch):
+    """Another process puts a second version in the file's place at every point where a reader could open it again."""
+    path, other, read_bytes = tmp_path / "state.safetensors", tmp_path / "other", Path.read_bytes
+    map_file, replaced = torch.UntypedStorage.from_file, []
+
+    def replace():
+        replaced.append(os.replace(other, path))
+
+    def mapped(name, *rest, **options):  # by safetensors' own readers, after they have read the header
+        replace()
+        return map_file(name, *rest, **options)
+
+    def read(self):
+        content = read_bytes(self)
+        replace()
+        return content
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", mapped)
+    monkeypatch.setattr(Path, "read_bytes", read)
+    save_tensors(path, {"mask": torch.zeros(500)}, {"version": "0"})
+    save_tensors(other, {"mask": torch.ones(500)}, {"version": "1"})
+    tensors, facts = load_tensors(path)
+    assert len(replaced) == 1 and facts == {"version": "0"} and not tensors["mask"].any()
 
 
 def test_files_give_the_weights_back(make_cnn, tmp_path, equal_weights):
