@@ -71,7 +71,7 @@ def defences():
     rows = []
     for r in found.itertuples():
         again = "" if pd.isna(r.again) else f"{value(r, 'again')} [{value(r, 'again_low')}, {value(r, 'again_high')}]"
-        rows.append({**in_words(r), "ASR after 5 poisons": again})
+        rows.append({"data": r.data, **in_words(r), "ASR after 5 poisons": again})
     return pd.DataFrame(rows)
 
 

@@ -35,7 +35,7 @@ def hidden(table):
     if found is None:
         return None
     lines = []
-    for attack, group in found[found.seeds > 0].groupby("attack", sort=False):
+    for (data, attack), group in found[found.seeds > 0].groupby(["data", "attack"], sort=False):
         rows = group.set_index("defence")
         if "never attacked" not in rows.index:
             continue
@@ -52,7 +52,7 @@ def hidden(table):
                 f"{', '.join(hard.index) or 'none'}); their slopes are {slope.min():.2g} to {slope.max():.2g} of that network's"
             )
         count = int(rows.seeds.max())
-        lines.append(f"- **{attack}** ({count} network{'s' if count > 1 else ''}): {said}.")
+        lines.append(f"- **{data}, {attack}** ({count} network{'s' if count > 1 else ''}): {said}.")
     return "\n".join(lines)
 
 

@@ -131,7 +131,7 @@ def test_defences_and_what_they_hide(soda, monkeypatch):
     assert rows.slope["last layer anew"] == rows.slope["none"] == rows.slope_before["none"]
     assert study.draw(table.assign(status="ok"), DATA).axes and len(study.finding(summary)) == 4
     words = importlib.import_module("soda_words")
-    assert words.hidden(lambda name: summary).startswith("- **badnets** (1 network")
+    assert words.hidden(lambda name: summary).startswith(f"- **{DATA}, badnets** (1 network")
 
 
 def test_poisons_needed(soda):
