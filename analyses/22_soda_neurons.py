@@ -63,7 +63,7 @@ def finding(summary):
 
 
 if __name__ == "__main__":
-    options = soda.arguments(QUESTION, "22")
+    options = soda.arguments(QUESTION, "22", data=("digits-thick", "mnist-colour", "gtsrb-dark", "cifar10-kind"))
     cells = soda.cells_of(options.pairs, ("oversampled", "flip"))
     table = study.run(cells, measure, options.out, options.n_jobs)
     summary = by_score(table)

@@ -41,7 +41,7 @@ def by_layer(table):
 
 
 if __name__ == "__main__":
-    options = soda.arguments(QUESTION, "23")
+    options = soda.arguments(QUESTION, "23", data=("digits-thick", "mnist-colour"))
     cells = soda.cells_of(options.pairs, ("oversampled", "clean"), layer=LAYERS)
     table = study.run(cells, measure, options.out, options.n_jobs)
     summary = by_layer(table)

@@ -59,7 +59,7 @@ def spread(table):
 
 
 if __name__ == "__main__":
-    options = soda.arguments(QUESTION, "26")
+    options = soda.arguments(QUESTION, "26", data=("digits-thick", "mnist-colour", "gtsrb-dark", "cifar10-kind"))
     table = study.run(soda.cells_of(options.pairs, ("oversampled", "clean")), measure, options.out, options.n_jobs)
     summary = spread(table)
     study.write_table(table, options.tables, "soda_rescaling")

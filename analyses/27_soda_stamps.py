@@ -45,7 +45,7 @@ def by_detector(table):
 
 
 if __name__ == "__main__":
-    options = soda.arguments(QUESTION, "27")
+    options = soda.arguments(QUESTION, "27", data=("mnist-colour",))
     cells = soda.cells_of(options.pairs, ("oversampled", "stamped", "clean"))
     table = study.run(cells, measure, options.out, options.n_jobs)
     summary = by_detector(table)

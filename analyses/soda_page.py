@@ -71,7 +71,7 @@ def defences():
     rows = []
     for r in found.itertuples():
         again = "" if pd.isna(r.again) else f"{value(r, 'again')} [{value(r, 'again_low')}, {value(r, 'again_high')}]"
-        rows.append({**in_words(r), "ASR after 5 poisons": again})
+        rows.append({"data": r.data, **in_words(r), "ASR after 5 poisons": again})
     return pd.DataFrame(rows)
 
 
@@ -132,7 +132,7 @@ def pictures():
     """Return the pictures that are there."""
     named = {
         "soda_index": "Smallest index of every network, by kind of training",
-        "soda_report": "Report of the first over-sampled network, as report.plot() draws it",
+        "soda_report": "Report of the first over-sampled network on coloured MNIST, as report.plot() draws it",
     }
     there = [n for n in named if (PAGE.parent / "images" / "defences" / f"{n}.png").exists()]
     return "\n\n".join(f"{named[n]}:\n\n![{named[n]}](images/defences/{n}.png)" for n in there) or None
@@ -157,6 +157,7 @@ def sizes():
 
 
 PARTS = {
+    "short": lambda: words.short(table),
     "findings": lambda: words.findings(table),
     "null": null,
     "sizes": sizes,

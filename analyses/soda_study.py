@@ -220,7 +220,7 @@ def cells_of(data_sets, kinds=KINDS, networks=NETWORKS, **more):
     return cells
 
 
-def arguments(question, number, data=("digits-thick", "mnist-thick", "mnist-colour")):
+def arguments(question, number, data=("digits-thick", "mnist-colour", "cifar10-kind")):
     options = study.arguments(question, number, data=data)
     options.pairs = ["digits-thick"] if options.small else [d for d in SIZES if d in options.pairs]
     # all analyses of SODA read the same trained networks

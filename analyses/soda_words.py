@@ -29,13 +29,44 @@ def findings(table):
     return "\n".join(f"- {line}" for line in lines)
 
 
+def short(table):
+    """Say in a few lines what came of detection and repair over all sets of images."""
+    found = {name: table(f"soda_{name}") for name in ("detection", "separation", "repairs")}
+    if any(part is None for part in found.values()):
+        return None
+    rows = found["detection"]
+    sums = rows[rows.offset == "constant"].groupby(["event", "kind"])[["hits", "n"]].sum()
+
+    def counts(event):
+        return ", ".join(f"{kind} {r.hits} of {r.n}" for kind, r in sums.loc[event].iterrows())
+
+    areas = found["separation"]
+    areas = areas[(areas.offset == "constant") & (areas.kind == "oversampled")].set_index("against")
+    told = {
+        against: ", ".join(areas.loc[against].query("low > 0.5").data) or "none"
+        for against in ("clean", "over-represented")
+    }
+    repairs = found["repairs"][found["repairs"].repair != "none"].groupby(["kind", "repair"], sort=False)
+    best = repairs[["repaired", "networks"]].sum().astype(int).sort_values("repaired").groupby(level=0).tail(1)
+    least = ", ".join(f"{kind} {name} in {r.repaired} of {r.networks}" for (kind, name), r in best.iterrows())
+    return "\n".join(
+        [
+            f"- The target comes first: {counts('target_right')} networks; victim and target are right: {counts('pair_right')}.",
+            f"- Flagged at 2: {counts('flagged')}; at the calibrated threshold: {counts('flagged_calibrated')}.",
+            f"- The smallest index tells over-sampled from clean networks (ROC area above 1/2 with its interval) on {told['clean']}; "
+            f"over-sampled from over-represented ones on {told['over-represented']}.",
+            f"- The repair that most often did what it should: {least}.",
+        ]
+    )
+
+
 def hidden(table):
     """Say which defences leave a network that is as hard to backdoor again as one that was never attacked."""
     found = table("soda_defences")
     if found is None:
         return None
     lines = []
-    for attack, group in found[found.seeds > 0].groupby("attack", sort=False):
+    for (data, attack), group in found[found.seeds > 0].groupby(["data", "attack"], sort=False):
         rows = group.set_index("defence")
         if "never attacked" not in rows.index:
             continue
@@ -52,7 +83,7 @@ def hidden(table):
                 f"{', '.join(hard.index) or 'none'}); their slopes are {slope.min():.2g} to {slope.max():.2g} of that network's"
             )
         count = int(rows.seeds.max())
-        lines.append(f"- **{attack}** ({count} network{'s' if count > 1 else ''}): {said}.")
+        lines.append(f"- **{data}, {attack}** ({count} network{'s' if count > 1 else ''}): {said}.")
     return "\n".join(lines)
 
 

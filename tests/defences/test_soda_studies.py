@@ -50,6 +50,33 @@ def test_detection_and_repairs(soda, monkeypatch):
     assert len(tables.attacks(table)) == 2 and tables.slopes(table).network.tolist()[0] == "oversampled"
 
 
+def test_natural_features_and_what_is_left_out(soda, monkeypatch):
+    images = importlib.import_module("soda_images")
+    y = np.array([2, 0, 1, 0, 2, 1, 0, 1])
+    assert images.balanced(y, 2).tolist() == [0, 1, 2, 3, 4, 5]
+    X = np.zeros((2, 3, 8, 8))
+    X[0, 1] = 1  # green all over
+    assert images.greenness(X)[0] > images.greenness(X)[1] and images.blueness(X)[0] < 0
+    # the victim's samples next to those with the feature are left out, and no others
+    monkeypatch.setitem(soda.SIZES, DATA, {**soda.SIZES[DATA], "unclear": 0.2})
+    soda.images.cache_clear()
+    found, (has, _) = soda.images(DATA, 0)
+    soda.images.cache_clear()
+    monkeypatch.setitem(soda.SIZES, DATA, {**soda.SIZES[DATA], "unclear": 0})
+    whole, (had, _) = soda.images(DATA, 0)
+    victim, _ = soda.pair_of(DATA, 0)
+    n = (whole.y_train == victim).sum()
+    assert 0.1 * n < len(whole.y_train) - len(found.y_train) < 0.3 * n and has.sum() == had.sum()
+    assert (found.y_train != victim).sum() == (whole.y_train != victim).sum()
+
+
+def test_network_on_features(soda):
+    network = importlib.import_module("soda_images").head_network(20, 5, 6)
+    X, y = np.random.default_rng(0).random((60, 20, 1, 1)).astype(np.float32), np.arange(60) % 5
+    report = importlib.import_module("learningcurves").detect_soda(network.eval(), (X, y))
+    assert report.method == "closed form" and len(report.offset) == 6
+
+
 def test_tables_of_comparisons(soda):
     tables = importlib.import_module("soda_tables")
     rng = np.random.default_rng(0)
@@ -131,7 +158,33 @@ def test_defences_and_what_they_hide(soda, monkeypatch):
     assert rows.slope["last layer anew"] == rows.slope["none"] == rows.slope_before["none"]
     assert study.draw(table.assign(status="ok"), DATA).axes and len(study.finding(summary)) == 4
     words = importlib.import_module("soda_words")
-    assert words.hidden(lambda name: summary).startswith("- **badnets** (1 network")
+    assert words.hidden(lambda name: summary).startswith(f"- **{DATA}, badnets** (1 network")
+
+
+def test_what_the_other_tables_say(soda):
+    others = importlib.import_module("soda_other_words")
+    rows = [
+        {"data": "d", "offset": "constant", "rho": rho, "acc": 0.9, "sr": 1.0, "index_true": index, "target_right": 1.0}
+        | {"flagged": 0.5, "networks": 3}
+        for rho, index in ((0.0, -4.0), (0.9, 1.0))
+    ]
+    said = others.adaptive(pd.DataFrame(rows))
+    assert said.startswith("- **d**: rho 0: index of the target -4.00") and "(means of 3 networks)" in said
+    rare = [
+        {
+            "data": "d",
+            "offset": "constant",
+            "rare": share,
+            "rare_is_first": first,
+            "flagged": 0.5,
+            "flagged_calibrated": 0,
+        }
+        | {"networks": 3}
+        for share, first in ((1.0, 0.1), (0.03, 0.7))
+    ]
+    assert "with 3% of its samples the class is first in 0.70 of the networks (with all 0.10)" in others.imbalance(
+        pd.DataFrame(rare)
+    )
 
 
 def test_poisons_needed(soda):
