@@ -76,6 +76,21 @@ def by_eps(table):
     return pd.DataFrame(rows)
 
 
+def apart(table, least=0.5):
+    """Say of each eps whose networks differ by `least` in ASR what every one of them learned: trigger or perturbation."""
+    words = []
+    for (data, eps), group in table.groupby(["data", "eps"]):
+        shares = {name: group[f"{name}_hits"] / group[f"{name}_n"] for name in ("asr", "noise_only", "pgd_only")}
+        if np.ptp(shares["asr"]) < least:
+            continue
+        rows = [f"{a:.3f}, {n:.3f} and {p:.3f}" for a, n, p in zip(*shares.values(), strict=True)]
+        words.append(
+            f"{data}, eps {eps:.3f}: networks differ. Called the target under the trigger, under noise alone and under PGD alone: "
+            + "; ".join(rows) + ". The rates above are means of these."
+        )  # fmt: skip
+    return words
+
+
 def finding(summary):
     words = []
     for data, group in summary.groupby("data"):
@@ -103,7 +118,9 @@ def draw(summary):
     }
     data_sets = list(summary.data.unique())
     with local():
-        made, axes = figure(len(data_sets), 1, width=0.6 * PAGE * len(data_sets), aspect=0.62)
+        width = min(PAGE, 0.6 * PAGE * len(data_sets))
+        made, axes = figure(len(data_sets), 1, width=width, aspect=0.62 if len(data_sets) == 1 else 1, sharey=True)
+        axes[0, 0].set(ylabel="called the target (share)", ylim=(-0.03, 1.03))
         styles, handles = group_styles(names.values()), []
         for ax, data in zip(axes[0], data_sets, strict=True):
             group = summary[summary.data == data].sort_values("eps")
@@ -111,7 +128,7 @@ def draw(summary):
             for name, label in names.items():
                 lines.append(attacks.draw_rate(ax, group.eps, group, name, styles[label].line(label=label)))
             handles = handles or lines
-            ax.set(xlabel="ε (share of the value range)", ylabel=f"called the target ({data})", ylim=(-0.03, 1.03))
+            ax.set_xlabel(f"ε of the value range, {data}")
         outside_legend(made, axes[0, 0], handles)
     return made
 
@@ -124,4 +141,4 @@ if __name__ == "__main__":
     study.write_table(table, options.tables, "clean_label_networks", digits=4)
     study.write_table(summary, options.tables, "clean_label", digits=4)
     attacks.save_figure(draw(summary), options, "clean_label")
-    print(*finding(summary), sep="\n")
+    print(*finding(summary), *apart(table), sep="\n")

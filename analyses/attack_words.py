@@ -33,7 +33,7 @@ clean samples.
 The small set was run on one of two shared cores of a virtual machine (AMD EPYC), in one thread, with fewer iterations of ANP and smaller batches than
 published (`STUDIED` in `analyses/defence_study.py`). BadNets has a random patch of 8 x 8 pixels there in place of 3 x 3, which networks of
 this size do not learn with random shifts and flips; clean-label takes more poisons than reported, and even so not in every network: the
-pooled rate is a mean of all and nothing. An attack whose ASR is not far above its no-trigger rate has failed, and nothing can be said
+pooled rate is a mean of all and nothing, and the network in which it fails learned the perturbation as its shortcut (the section above). An attack whose ASR is not far above its no-trigger rate has failed, and nothing can be said
 about a defence against it.
 """.strip()
 TRIAL_WORDS = """

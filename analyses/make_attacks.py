@@ -139,7 +139,8 @@ def clean_label():
         }
         for _, row in summary.sort_values(["data", "eps"]).iterrows()
     ]
-    words = bullets(importlib.import_module("11_clean_label").finding(summary))
+    analysis = importlib.import_module("11_clean_label")
+    words = bullets(analysis.finding(summary) + analysis.apart(table("clean_label_networks")))
     sets = "; ".join(f"{data}: {sizes(data)}" for data in summary.data.unique())
     return "\n\n".join(
         [CLEAN_WORDS, f"{sets}.", words, markdown(rows), picture("Clean-label poisons by eps", "clean_label")]
