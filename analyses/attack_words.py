@@ -11,7 +11,7 @@ samples of other classes are shown with the trigger alone, with noise of the sam
 perturbation and no trigger, and with trigger and noise: the share that is called the target, with Wilson's interval.
 """.strip()
 DEFENCE_WORDS = """
-Each defence has 500 clean samples, a fifth of them held out. *anp* chooses among the published thresholds at two points of held-out
+Each defence has 500 clean samples of the training set, as published, a fifth of them held out from it (the network has seen them all). *anp* chooses among the published thresholds at two points of held-out
 accuracy; *anp by number* cuts the smallest masks one share of the neurons after the other, at ten points (what
 BackdoorBench's selection allows, which looks at triggered data besides; here it does not). The ten points were set after the first
 results on CIFAR-10 had been seen, triggered ones among them: the choice at other tolerances stands beside.
