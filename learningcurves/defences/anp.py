@@ -155,7 +155,7 @@ def defend_anp(
     ----------
     network : torch.nn.Module
         Logits (n, K). Not changed: masks are learned on a working copy, and neurons cut in another.
-    clean_data : pair (X, y), torch Dataset, DataLoader or Dataset
+    clean_data : pair (X, y), torch Dataset, DataLoader, Dataset or BackdoorProblem
         A few hundred clean samples; the paper takes 500.
     eps : float, default=0.4
         Size of the noise on scale and bias.
