@@ -238,7 +238,7 @@ def _check_settings(**settings) -> dict:
 
 def _check_function(value, name):
     if value is not None and not callable(value):
-        raise NotSupported(f"`{name}={value!r}` is not a function.")
+        raise NotSupported(f"`{name}={value!r}` is not a function. Pass one, or None.")
 
 
 def _data_facts(data):
