@@ -39,7 +39,7 @@ from learningcurves.defences.pruning import (
     chosen_units,
     clean_curve,
     pruned_copy,
-    within,
+    selected_amount,
 )
 from learningcurves.defences.units import Units, find_units
 from learningcurves.errors import InvalidInput
@@ -155,7 +155,7 @@ def defend_anp(
     ----------
     network : torch.nn.Module
         Logits (n, K). Not changed: masks are learned on a working copy, and neurons cut in another.
-    clean_data : pair (X, y), torch Dataset, DataLoader or Dataset
+    clean_data : pair (X, y), torch Dataset, DataLoader, Dataset or BackdoorProblem
         A few hundred clean samples; the paper takes 500.
     eps : float, default=0.4
         Size of the noise on scale and bias.
@@ -206,15 +206,12 @@ def defend_anp(
         If there are no clean samples, no prunable neurons, a layer of an unknown kind, or all neurons would be cut.
     """
     network = check_network(network)
-    eps = check_number(eps, "eps", low=0, hint="It is the size of the noise relative to a neuron's scale.")
-    alpha = check_number(alpha, "alpha", low=0, high=1, hint="It is the weight of the clean loss.")
-    for name, value, low in (("steps", steps, 1), ("iterations", iterations, 0), ("batch_size", batch_size, 2)):
-        check_integer(value, name, low=low)
-    check_number(lr, "lr", low=0, open_low=True)
-    check_number(momentum, "momentum", low=0, high=1)
+    settings = _check_settings(
+        eps=eps, steps=steps, project=bool(project), alpha=alpha, lr=lr, momentum=momentum, batch_size=batch_size, seed=seed
+    )  # fmt: skip
+    check_integer(iterations, "iterations", low=0)
     check_number(tol, "tol", low=0, high=1, hint="It is the accuracy that may be lost; 0.02 is two points.")
     check_choice(select, "select", ("clean_drop",))
-    check_seed(seed)
     samples = clean_samples(network, clean_data, classes=classes, image_shape=image_shape)
     found = find_units(network, samples.X[:2], units)
     check_amount(threshold, number, found.n)
@@ -222,10 +219,9 @@ def defend_anp(
     use, held_out = (samples, samples) if given else samples.split(holdout, seed)
     thresholds = check_thresholds(thresholds)
     numbers = None if numbers is None else check_numbers(numbers, found.n)
-    settings = {
-        "eps": eps, "steps": steps, "project": bool(project), "alpha": alpha, "lr": lr, "momentum": momentum,
-        "batch_size": batch_size, "seed": seed, "n_clean": len(use), "n_held_out": 0 if given else len(held_out),
-        "units": [layer.name for layer in found.layers], "network": weights_digest(network), "samples": samples_digest(use),
+    settings |= {
+        "n_clean": len(use), "n_held_out": 0 if given else len(held_out), "units": [layer.name for layer in found.layers],
+        "network": weights_digest(network), "samples": samples_digest(use),
     }  # fmt: skip
     begun = time.perf_counter()
     with torch_threads(threads), private_random_state(network_device(network)):
@@ -236,9 +232,7 @@ def defend_anp(
         amounts = amounts_of(mask, thresholds) if numbers is None else amounts_of(mask, numbers=numbers)
         curve = clean_curve(network, found, mask, held_out, amounts)
         if not given:
-            last = within(curve, before.value, tol)
-            chosen: dict = {"threshold": 0.0} if last is None else amounts[last]
-            threshold, number = chosen.get("threshold"), chosen.get("number")
+            threshold, number = selected_amount(curve, before.value, tol, amounts)
         module = pruned_copy(network, found, mask, threshold=threshold, number=number)
         after = accuracy(module, held_out)
     table = found.table(network, torch.from_numpy(mask))
@@ -259,6 +253,22 @@ def defend_anp(
         units=found,
         original=frozen_copy(network),
     )
+
+
+def _check_settings(**settings) -> dict:
+    """Check what the masks depend on, beside the samples and the network, and return it."""
+    settings["eps"] = check_number(
+        settings["eps"], "eps", low=0, hint="It is the size of the noise relative to a neuron's scale."
+    )
+    settings["alpha"] = check_number(
+        settings["alpha"], "alpha", low=0, high=1, hint="It is the weight of the clean loss."
+    )
+    check_integer(settings["steps"], "steps", low=1)
+    check_integer(settings["batch_size"], "batch_size", low=2)
+    check_number(settings["lr"], "lr", low=0, open_low=True)
+    check_number(settings["momentum"], "momentum", low=0, high=1)
+    check_seed(settings["seed"])
+    return settings
 
 
 def alpha_sweep(network, clean_data, problem, *, alphas: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), **options):

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from learningcurves.checks import check_labels, check_number
-from learningcurves.data.problem import Dataset
+from learningcurves.data.problem import BackdoorProblem, Dataset
 from learningcurves.data.split import stratified_order
 from learningcurves.defences.metrics import Scores, attack_scores
 from learningcurves.defences.rates import Rate
@@ -129,17 +129,18 @@ def clean_samples(network: nn.Module, clean_data, *, classes=None, image_shape=N
     ----------
     network : torch.nn.Module
         Gives logits of shape (n, K).
-    clean_data : pair (X, y), torch Dataset, DataLoader, or Dataset (its training samples)
+    clean_data : pair (X, y), torch Dataset, DataLoader, Dataset (its training samples) or BackdoorProblem (its clean ones)
     classes : array of shape (K,), optional
         Labels of the outputs; by default labels are the output's numbers 0 .. K - 1.
     image_shape : tuple (C, H, W), optional
         Shape of the images behind rows.
     """
     dtype = network_dtype(network)
-    if isinstance(clean_data, Dataset):
+    if isinstance(clean_data, Dataset | BackdoorProblem):
         image_shape = clean_data.image_shape if image_shape is None else image_shape
         classes = clean_data.classes if classes is None else classes
-        clean_data = (clean_data.X_train, clean_data.y_train)
+        part = "train" if isinstance(clean_data, Dataset) else "clean"
+        clean_data = (getattr(clean_data, f"X_{part}"), getattr(clean_data, f"y_{part}"))
     if isinstance(clean_data, DataLoader | TorchDataset):
         chunks = list(read_chunks(clean_data, 1024, dtype=dtype))
         if any(y is None for _, y in chunks):
@@ -154,7 +155,7 @@ def clean_samples(network: nn.Module, clean_data, *, classes=None, image_shape=N
         X = as_samples(X, "X of `clean_data`", dtype)
     else:
         raise NotSupported(
-            f"`clean_data` is a {type(clean_data).__name__}; expected (X, y), a torch Dataset or DataLoader, or a Dataset."
+            f"`clean_data` is a {type(clean_data).__name__}; expected (X, y), a torch Dataset or DataLoader, a Dataset or a problem."
         )
     if not len(X):
         raise InvalidInput("`clean_data` holds no samples. A defence needs a few hundred clean ones.")

@@ -52,13 +52,10 @@ def class_samples(network, clean_data, *, classes=None) -> ClassSamples:
         Labels of the outputs in sorted order; by default those of a `Dataset` or problem, else 0 .. n_outputs - 1.
     """
     check_network(network)
-    names, image_shape = None, None
+    names = None
     if isinstance(clean_data, Dataset | BackdoorProblem):
-        names, image_shape = clean_data.class_names, clean_data.image_shape
-        classes = clean_data.classes if classes is None else classes
-        part = "train" if isinstance(clean_data, Dataset) else "clean"
-        clean_data = getattr(clean_data, f"X_{part}"), getattr(clean_data, f"y_{part}")
-    found = clean_samples(network, clean_data, classes=classes, image_shape=image_shape)
+        names, classes = clean_data.class_names, clean_data.classes if classes is None else classes
+    found = clean_samples(network, clean_data, classes=classes)
     labels = np.arange(found.n_outputs) if classes is None else np.unique(classes)
     names = names if names is not None and len(names) == found.n_outputs else labels.tolist()
     return ClassSamples(fit_input(network, found.X), found.y, found.n_outputs, labels, tuple(map(str, names)))

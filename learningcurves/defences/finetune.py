@@ -35,7 +35,7 @@ def defend_finetune(
     ----------
     network : torch.nn.Module
         Logits (n, K); not changed.
-    clean_data : pair (X, y), torch Dataset, DataLoader or Dataset
+    clean_data : pair (X, y), torch Dataset, DataLoader, Dataset or BackdoorProblem
     epochs, lr : int, float
         `lr` is a tenth of a usual training rate; the larger, the more is forgotten of both tasks.
     holdout : float, default=0.2

@@ -94,3 +94,10 @@ def within(curve, before, tol):
     lost = before - curve["acc"].to_numpy() > tol + 1e-12
     first = int(np.argmax(lost)) if lost.any() else len(curve)
     return first - 1 if first else None
+
+
+def selected_amount(curve, before: float, tol: float, amounts):
+    """Return (threshold, number) of the last amount up to which clean accuracy holds; without one threshold 0, which is none."""
+    last = within(curve, before, tol)
+    chosen: dict = {"threshold": 0.0} if last is None else amounts[last]
+    return chosen.get("threshold"), chosen.get("number")

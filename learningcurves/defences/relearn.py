@@ -42,7 +42,7 @@ def relearn_curve(
     ----------
     network : torch.nn.Module
         Not changed.
-    clean_data : pair (X, y), torch Dataset, DataLoader or Dataset
+    clean_data : pair (X, y), torch Dataset, DataLoader, Dataset or BackdoorProblem
         What the network is trained on with the poisons; the number of poisons is to be read beside that of these.
     problem : BackdoorProblem
         Its backdoor samples, the first ones first (the sets nest), and its test sets.

@@ -125,23 +125,15 @@ def detect_soda(
             tail, samples, sources, a=a, b=b, offset=offset, effect=effect, activation=activation, means=means,
             batch_size=batch_size,
         )  # fmt: skip
-    K = samples.n_outputs
-    threshold, rate = _threshold(K, threshold, fpr)
+    threshold, rate = _threshold(samples.n_outputs, threshold, fpr)
     by_source = class_correlation(found.values)
     correlation = by_source.mean(axis=0)
     index = mad_index(correlation)
-    target = int(np.nanargmin(index)) if np.isfinite(index).any() else None
+    target, victim = _pair(index, enough, means, victim_threshold)
     reasons = _reasons(samples, enough, min_samples, tail, correlation, index, found.values)
     flagged = np.nan_to_num(index, nan=np.inf) < -threshold
-    victim = None
-    if target is not None:
-        seen = np.where(enough, means.activation[:, target], np.nan)
-        victim = find_victim(seen, target, reverse=means.activation[target], threshold=victim_threshold)
-    verdict = CANNOT_TELL if any(r.startswith(CANNOT_TELL) for r in reasons) else CLEAN
-    if verdict == CLEAN and flagged.any():
-        verdict = BACKDOORED
     return SodaReport(
-        verdict=verdict,
+        verdict=_verdict(reasons, flagged),
         target=target,
         victim=None if victim is None else victim.label,
         reasons=reasons,
@@ -149,7 +141,7 @@ def detect_soda(
         flagged=flagged,
         threshold=threshold,
         fpr=rate,
-        p_value=float(np.mean(null_indices(K) >= -index[target])) if target is not None else float("nan"),
+        p_value=_p_value(samples.n_outputs, index, target),
         correlation=correlation,
         correlation_by_source=by_source,
         attribution=found.values,
@@ -169,6 +161,25 @@ def detect_soda(
         settings={**settings, "layer": layer, "head": head},
         seconds=time.perf_counter() - begun,
     )
+
+
+def _pair(index, enough, means, victim_threshold):
+    """Return the class of the smallest index and the victim's evidence; None where there is no index."""
+    if not np.isfinite(index).any():
+        return None, None
+    target = int(np.nanargmin(index))
+    seen = np.where(enough, means.activation[:, target], np.nan)
+    return target, find_victim(seen, target, reverse=means.activation[target], threshold=victim_threshold)
+
+
+def _verdict(reasons, flagged):
+    if any(reason.startswith(CANNOT_TELL) for reason in reasons):
+        return CANNOT_TELL
+    return BACKDOORED if flagged.any() else CLEAN
+
+
+def _p_value(n_classes, index, target):
+    return float("nan") if target is None else float(np.mean(null_indices(n_classes) >= -index[target]))
 
 
 def _check(*, a, b, threshold, fpr, offset, effect, activation, victim_threshold, min_samples, batch_size):

@@ -153,17 +153,13 @@ def repair_soda(
     begun = time.perf_counter()
     check_network(network)
     check_choice(mode, "mode", MODES)
-    select = select or ("mad" if mode == "paper" else "top")
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("n_reconstructed", n_reconstructed)):
-        check_integer(value, name, low=1)
     check_integer(n_images, "n_images", low=1)
-    if n_reconstructed >= batch_size:
-        raise InvalidInput(f"`n_reconstructed={n_reconstructed}` leaves no clean sample in `batch_size={batch_size}`.")
-    lr = LR[mode] if lr is None else check_number(lr, "lr", low=0, open_low=True)
-    check_number(alpha, "alpha", low=0)
-    check_number(momentum, "momentum", low=0, high=1)
-    check_number(weight_decay, "weight_decay", low=0)
-    check_seed(seed)
+    settings = _check_settings(
+        mode=mode, score=score, select=select or ("mad" if mode == "paper" else "top"), top=top,
+        neuron_threshold=neuron_threshold, stop=stop, max_steps=max_steps, clamp=clamp, alpha=alpha, epochs=epochs,
+        lr=LR[mode] if lr is None else lr, momentum=momentum, weight_decay=weight_decay, batch_size=batch_size,
+        n_reconstructed=n_reconstructed, seed=seed,
+    )  # fmt: skip
     target, victim = _pair(network, report, target, victim)
     if mode != "code" and report.settings.get("layer") != "last":
         raise NotSupported(f'`mode={mode!r}` changes weights around the last hidden layer; detect with layer="last".')
@@ -176,30 +172,18 @@ def repair_soda(
         if len(start) == 0:
             raise InvalidInput(f"`clean_data` holds no sample of the victim class {samples.class_names[victim]}.")
         scores = neuron_scores(tail, samples, report, victim, target, score=score, seed=seed)
-        outstanding = outstanding_neurons(scores, select=select, threshold=neuron_threshold, top=top)
-        images = reconstruct(network, start, target, stop=stop, max_steps=max_steps, clamp=clamp)
-        if images.n_reached == 0:
-            raise SolveFailed(
-                f"none of {len(start)} images of the victim class reached the target with probability {stop:g} in "
-                f"{max_steps} steps. Raise `max_steps`, lower `stop`, or doubt the pair of victim and target.",
-                Status.MAX_STEPS,
-            )
+        outstanding = outstanding_neurons(scores, select=settings["select"], threshold=neuron_threshold, top=top)
+        images = _reached(network, start, target, stop=stop, max_steps=max_steps, clamp=clamp)
         repaired = frozen_copy(network)
         tuning = Tuning(
             repaired, tail, samples, images.images[images.reached], target, victim, mode, outstanding.neurons
         )
-        history = tuning.run(epochs, lr, momentum, weight_decay, alpha, batch_size, n_reconstructed, seed)
+        history = tuning.run(epochs, settings["lr"], momentum, weight_decay, alpha, batch_size, n_reconstructed, seed)
         before, after = accuracy(network, samples), accuracy(repaired, samples)
-    settings = {
-        "mode": mode, "score": score, "select": select, "top": top, "neuron_threshold": neuron_threshold,
-        "stop": stop, "max_steps": max_steps, "clamp": clamp, "alpha": alpha, "epochs": epochs, "lr": lr,
-        "momentum": momentum, "weight_decay": weight_decay, "batch_size": batch_size,
-        "n_reconstructed": n_reconstructed, "seed": seed, "n_clean": len(samples),
-    }  # fmt: skip
     return SodaRepair(
         module=repaired,
         method=f"soda {mode}",
-        settings=settings,
+        settings={**settings, "n_clean": len(samples)},
         accuracy_before=before,
         accuracy_after=after,
         measured_on=USED,
@@ -212,6 +196,35 @@ def repair_soda(
         reconstruction=images,
         changed=tuning.changed,
     )
+
+
+def _check_settings(**settings) -> dict:
+    """Check what the tuning depends on, and return it. Selection and reconstruction check their own."""
+    for name in ("epochs", "batch_size", "n_reconstructed"):
+        check_integer(settings[name], name, low=1)
+    if settings["n_reconstructed"] >= settings["batch_size"]:
+        raise InvalidInput(
+            f"`n_reconstructed={settings['n_reconstructed']}` leaves no clean sample in "
+            f"`batch_size={settings['batch_size']}`. Raise `batch_size`, or reconstruct fewer."
+        )
+    settings["lr"] = check_number(settings["lr"], "lr", low=0, open_low=True)
+    check_number(settings["alpha"], "alpha", low=0)
+    check_number(settings["momentum"], "momentum", low=0, high=1)
+    check_number(settings["weight_decay"], "weight_decay", low=0)
+    check_seed(settings["seed"])
+    return settings
+
+
+def _reached(network, start, target, **options) -> Reconstruction:
+    """Change images of the victim class until the network takes them for the target, which some must be."""
+    images = reconstruct(network, start, target, **options)
+    if images.n_reached == 0:
+        raise SolveFailed(
+            f"none of {len(start)} images of the victim class reached the target with probability {options['stop']:g} in "
+            f"{options['max_steps']} steps. Raise `max_steps`, lower `stop`, or doubt the pair of victim and target.",
+            Status.MAX_STEPS,
+        )
+    return images
 
 
 def _pair(network, report, target, victim):

@@ -27,6 +27,28 @@ def save_checkpoint(path, module: nn.Module, optimizer, *, epoch: int, settings:
     return save_tensors(path, tensors, {"training": json.dumps(facts, allow_nan=False, sort_keys=True)})
 
 
+def resume(path: Path, module: nn.Module, optimizer, *, settings: dict, epochs: int, scored: set[int]):
+    """Go on from a checkpoint where there is one, else from the start: `load_checkpoint`, and whether it serves the call.
+
+    `epochs` are those of the whole training, `scored` those after which the test samples must have been scored.
+    """
+    if not path.exists():
+        return 0, []
+    start, history = load_checkpoint(path, module, optimizer, settings=settings)
+    if start > epochs:
+        raise InvalidInput(
+            f"`checkpoint={str(path)!r}` is at epoch {start}, beyond `epochs={epochs}`. Raise `epochs`, or pass another "
+            "`checkpoint`."
+        )
+    for entry in history:
+        if entry["epoch"] in scored and not {"loss_clean", "loss_triggered"} & set(entry):
+            raise InvalidInput(
+                f"`checkpoint={str(path)!r}` went past epoch {entry['epoch']}, which `record` asks for, without "
+                "scoring it. Delete it to start again, or record later epochs."
+            )
+    return start, history
+
+
 def load_checkpoint(path, module: nn.Module, optimizer, *, settings: dict) -> tuple[int, list[dict]]:
     """Put module and optimiser into the saved state; return the number of finished epochs and their history.
 

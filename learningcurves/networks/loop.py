@@ -100,7 +100,10 @@ class EpochLoop:
         if self.augment is not None:
             X = self.augment(X, draws)
             if not torch.is_tensor(X) or X.shape[0] != len(index):
-                raise InvalidInput("`augment` must return a tensor with one sample for each that it gets.")
+                got = tuple(X.shape) if torch.is_tensor(X) else type(X).__name__
+                raise InvalidInput(
+                    f"`augment` returned {got} for {len(index)} samples. It must return a tensor with one sample for each."
+                )
         weights = torch.ones(len(index), dtype=X.dtype, device=X.device).masked_fill(backdoor, self.beta)
         if set_weights is not None:
             # at weight 1 throughout plain batch norm is the same, and faster

@@ -183,7 +183,9 @@ def as_network_data(problem, *, dtype=torch.float32) -> NetworkData:
 def _check_shapes(tensors, image_shape):
     """Give all parts the shape of the images, which is returned, and refuse samples of other shapes."""
     if len(tensors["clean"][0]) == 0:
-        raise InvalidInput("the clean part holds no samples.")
+        raise InvalidInput(
+            "the clean part of `problem` holds no samples. Training needs clean ones of at least two classes."
+        )
     if image_shape is not None:
         tensors |= {part: (X.reshape(len(X), *image_shape), y) for part, (X, y) in tensors.items()}
     X = tensors["clean"][0]
@@ -203,7 +205,7 @@ def _read_part(value, part, dtype):
     X, y = as_samples(value[0], f"X of the {part} part", dtype), value[1]
     y = y.detach().cpu().numpy() if torch.is_tensor(y) else np.asarray(y)
     if len(X) != len(y):
-        raise InvalidInput(f"the {part} part holds {len(X)} samples and {len(y)} labels.")
+        raise InvalidInput(f"the {part} part holds {len(X)} samples and {len(y)} labels. Give one label a sample.")
     return X, y
 
 

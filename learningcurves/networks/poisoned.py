@@ -157,7 +157,7 @@ def dataset_from_torch(train, test, *, value_range=(0.0, 1.0), name: str = "torc
         with private_random_state():  # a shuffling loader draws its order from the default generator
             pairs = [(np.asarray(X), np.asarray(y)) for X, y in loader]
         if not pairs:
-            raise InvalidInput("a torch data set holds no samples.")
+            raise InvalidInput(f"`{what}` holds no samples. Pass a data set of pairs (image, label).")
         arrays += [np.concatenate(values) for values in zip(*pairs, strict=True)]
     facts = {"data": name, "n_train": len(arrays[1]), "n_test": len(arrays[3])}
     return Dataset(*arrays, value_range=value_range, name=name, provenance=facts)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from learningcurves.checks import check_choice, check_integer, check_number, check_seed
 from learningcurves.errors import InvalidInput, NotSupported, Status
 from learningcurves.networks.batches import steps_of
-from learningcurves.networks.checkpoint import data_digest, load_checkpoint, save_checkpoint, setting_name
+from learningcurves.networks.checkpoint import data_digest, resume, save_checkpoint, setting_name
 from learningcurves.networks.loop import EpochLoop, as_schedule, make_optimizer
 from learningcurves.networks.losses import as_loss
 from learningcurves.networks.parts import NetworkData, as_network_data
@@ -171,61 +171,29 @@ def train(
     No global random state is touched: torch's default generators, which dropout uses, are seeded for each epoch and
     given back as they were.
     """
-    loss = as_loss(loss)
-    device = _check_device(device, amp)
-    beta = check_number(beta, "beta", low=0, high=1, hint="It is the weight of the backdoor samples.")
-    check_integer(epochs, "epochs", low=1)
-    check_integer(batch_size, "batch_size", low=1)
-    check_number(lr, "lr", low=0, open_low=True)
-    check_number(weight_decay, "weight_decay", low=0)
-    check_number(momentum, "momentum", low=0, high=1)
-    check_seed(seed)
-    check_choice(weighting, "weighting", ("sample", "group"))
-    check_choice(batch_statistics, "batch_statistics", ("weighted", "plain"))
-    recorded = _recorded_epochs(record, epochs)
-    factor = as_schedule(schedule)
+    settings = _check_settings(
+        beta=beta, batch_size=batch_size, lr=lr, weight_decay=weight_decay, momentum=momentum, optimizer=optimizer,
+        schedule=schedule, loss=loss, seed=seed, weighting=weighting, batch_statistics=batch_statistics, augment=augment,
+        amp=amp,
+    )  # fmt: skip
+    loss, factor, device, beta = as_loss(loss), as_schedule(schedule), _check_device(device, amp), settings["beta"]
+    recorded = _recorded_epochs(record, check_integer(epochs, "epochs", low=1))
     callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
-    for name, value in (("augment", augment), ("measure", measure)):
-        if value is not None and not callable(value):
-            raise NotSupported(f"`{name}={value!r}` is not a function.")
+    _check_function(measure, "measure")
     check_module(module)
     data = as_network_data(problem, dtype=network_dtype(module))
+    settings |= _data_facts(data) | ({} if schedule == "constant" else {"epochs": epochs})  # a constant rate has no end
     with torch_threads(threads), private_random_state(device, seed):
         module.to(device)
         targets = _check_outputs(module, data, loss)
         solver, lr_of_solver = make_optimizer(optimizer, module, lr, momentum, weight_decay)
-        settings = {
-            "beta": beta,
-            "batch_size": batch_size,
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "optimizer": setting_name(optimizer),
-            "schedule": setting_name(schedule),
-            "loss": setting_name(loss),
-            "seed": seed,
-            "weighting": weighting,
-            "batch_statistics": batch_statistics,
-            "augment": setting_name(augment),
-            "amp": amp,
-            "n_clean": int((~data.is_backdoor).sum()),
-            "n_backdoor": int(data.is_backdoor.sum()),
-            "batch_share": data.batch_share,
-        }
-        if schedule != "constant":
-            settings["epochs"] = epochs  # only a constant rate lets a finished training be prolonged
         start, history = 0, []
         if checkpoint is not None:
             checkpoint = Path(checkpoint)
             check_writable(checkpoint.parent, "checkpoint")
             settings["samples_sha256"] = data_digest(data)
-            if checkpoint.exists():
-                start, history = load_checkpoint(checkpoint, module, solver, settings=settings)
-                if start > epochs:
-                    raise InvalidInput(
-                        f"`checkpoint={str(checkpoint)!r}` is at epoch {start}, beyond `epochs={epochs}`."
-                    )
-                _check_recorded(checkpoint, history, recorded, data)
+            scored = recorded if data.X_test is not None or data.X_triggered is not None else set()
+            start, history = resume(checkpoint, module, solver, settings=settings, epochs=epochs, scored=scored)
         loop = EpochLoop(module, data, targets, solver, loss, beta, batch_size, seed, weighting, augment, device, amp)
         loop.lr_at = lambda share: [base * factor(share) for base in lr_of_solver]
         begun = time.perf_counter()
@@ -248,6 +216,34 @@ def train(
     module.eval()
     seconds = time.perf_counter() - begun
     return Training(module, tuple(history), beta, settings, start, seconds, Status.OK)
+
+
+def _check_settings(**settings) -> dict:
+    """Check what the numbers depend on, beside the data, and return it with a name for every object."""
+    settings["beta"] = check_number(
+        settings["beta"], "beta", low=0, high=1, hint="It is the weight of the backdoor samples."
+    )
+    check_integer(settings["batch_size"], "batch_size", low=1)
+    check_number(settings["lr"], "lr", low=0, open_low=True)
+    check_number(settings["weight_decay"], "weight_decay", low=0)
+    check_number(settings["momentum"], "momentum", low=0, high=1)
+    check_seed(settings["seed"])
+    check_choice(settings["weighting"], "weighting", ("sample", "group"))
+    check_choice(settings["batch_statistics"], "batch_statistics", ("weighted", "plain"))
+    _check_function(settings["augment"], "augment")
+    loss = as_loss(settings["loss"])
+    named = {name: setting_name(settings[name]) for name in ("optimizer", "schedule", "augment")}
+    return {**settings, **named, "loss": setting_name(loss)}
+
+
+def _check_function(value, name):
+    if value is not None and not callable(value):
+        raise NotSupported(f"`{name}={value!r}` is not a function. Pass one, or None.")
+
+
+def _data_facts(data):
+    n_backdoor = int(data.is_backdoor.sum())
+    return {"n_clean": len(data.X) - n_backdoor, "n_backdoor": n_backdoor, "batch_share": data.batch_share}
 
 
 def _measure(measure, module):
@@ -277,17 +273,6 @@ def _recorded_epochs(record, epochs):
         return {"last": {epochs}, "all": set(range(1, epochs + 1)), "none": set()}[record]
     chosen = {check_integer(epoch, "record", low=1, high=epochs, hint="It lists epochs.") for epoch in record}
     return chosen
-
-
-def _check_recorded(checkpoint, history, recorded, data):
-    if data.X_test is None and data.X_triggered is None:
-        return
-    for entry in history:
-        if entry["epoch"] in recorded and not {"loss_clean", "loss_triggered"} & set(entry):
-            raise InvalidInput(
-                f"`checkpoint={str(checkpoint)!r}` went past epoch {entry['epoch']}, which `record` asks for, without "
-                "scoring it. Delete it to start again, or record later epochs."
-            )
 
 
 def _check_outputs(module, data: NetworkData, loss):

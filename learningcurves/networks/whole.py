@@ -125,7 +125,7 @@ def network_slope(
     named_parts(problem, needed=("clean", "backdoor", "triggered"))
     data, loss = as_network_data(problem, dtype=torch.float64), as_loss(loss)
     if data.X_triggered is None:
-        raise InvalidInput("`problem` holds no triggered samples, whose loss the slope is of.")
+        raise InvalidInput("`problem` has an empty triggered part, whose loss the slope is of. Pass samples in it.")
     device = network_device(module) if device is None else check_device(device)
     with torch_threads(threads):
         system = NetworkSystem(

@@ -37,15 +37,6 @@ class SVMCertificate(Certificate):
     certain: bool = False
     smallest: float = 0.0
 
-    def direction_bound(self, misfit, rounding=0.0) -> float:
-        """Bound of the error of dw, given the largest misfit of the direction's linear system on S.
-
-        Infinite where the sets are not certain. With S empty only `rounding` is left.
-        """
-        if not self.certain or self.smallest <= 0.0:
-            return float("inf")
-        return float(misfit / np.sqrt(self.smallest)) + rounding
-
 
 def svm_certificate(kernel: KernelRows, y, upper, solution: DualSolution, *, reg, free_intercept) -> SVMCertificate:
     r"""Bound the distance of a dual solution from the exact one.

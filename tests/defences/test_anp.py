@@ -37,6 +37,14 @@ def quick(network=None, data=(X, Y), **options):
     return lc.defend_anp(make() if network is None else network, data, **chosen)
 
 
+def test_the_clean_part_of_a_problem_is_taken(attack, network):
+    """As by SODA: the same samples given as arrays, as the clean part of a problem, and as a data set."""
+    arrays = attack.X_clean.reshape(-1, 1, 8, 8).copy(), attack.y_clean.copy()
+    data = lc.Dataset(attack.X_clean, attack.y_clean, attack.X_test, attack.y_test, image_shape=(1, 8, 8))
+    masks = [quick(network, given).mask for given in (arrays, attack, data)]
+    assert np.array_equal(masks[0], masks[1]) and np.array_equal(masks[0], masks[2])
+
+
 @settings(max_examples=12)
 @given(
     eps=st.sampled_from([0.0, 0.4, 1.5]),

@@ -117,11 +117,3 @@ def test_bounds_of_exact_solutions_are_small():
         bounds.append(stated.bound / norm)
         assert stated.gap >= 0.0 and stated.residual <= 1e-9 * max(1.0, 1e-6 * case.size(found.v))
     assert np.median(bounds) < 1e-8
-
-
-def test_direction_bound_is_infinite_while_the_sets_are_uncertain():
-    case = random_case(3)
-    found = solve_at(case.kernel, case.y, case.upper(1.0), free_intercept=case.free)
-    stated = svm_certificate(case.kernel, case.y, found.upper, found, reg=case.reg, free_intercept=case.free)
-    bound = stated.direction_bound(1e-12)
-    assert np.isfinite(bound) == bool(stated.certain)
