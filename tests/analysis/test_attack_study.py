@@ -60,3 +60,11 @@ def test_the_table_of_defences_is_drawn(analysis):
 def test_the_page_says_what_the_tables_say(analysis):
     page = analysis("make_attacks")
     assert page.page() == page.PAGE.read_text(encoding="utf-8"), "run analyses/make_attacks.py"
+
+
+def test_the_readme_quotes_the_table_of_counts():
+    related = pd.read_csv(TABLES / "attack_counts_relations.csv").set_index(["data", "attack"])
+    row = related.loc[("mnist", "all")]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"ranks {row.n:.0f} networks of four attacks on MNIST" in readme
+    assert f"(Spearman {row.rank_slope:.2f}; the number of poisons alone {row.rank_count:.2f})" in readme
