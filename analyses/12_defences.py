@@ -200,7 +200,8 @@ def draw_anp(table, numbers, alphas, data):
     shown = [t is not None and len(t) > 0 for t in (oracle, numbers, alphas)]
     with local():
         made, (axes,) = figure(sum(shown), 1, width=PAGE, aspect=(0.45, 0.7, 0.95)[sum(shown) - 1])
-        styles, rest = group_styles(oracle.attack.unique()), list(axes)
+        values = sorted(alphas.alpha.unique()) if shown[2] else []
+        styles, rest = group_styles([*oracle.attack.unique(), *values]), list(axes)  # no look stands for two things
         handles = draw_over(rest.pop(0), oracle, "threshold", styles)
         axes[0].set(xlabel="threshold (dotted: clean accuracy)", ylabel="share of test samples")
         if shown[1]:
@@ -208,9 +209,9 @@ def draw_anp(table, numbers, alphas, data):
             draw_over(ax, numbers.assign(share=100 * numbers.n_pruned / numbers.n_units), "share", styles)
             ax.set_xlabel("neurons cut (%; dotted: clean accuracy)")
         if shown[2]:
-            for alpha, style in group_styles(sorted(alphas.alpha.unique())).items():
+            for alpha in values:
                 group = alphas[alphas.alpha == alpha].groupby("threshold")[["acc", "asr"]].median()
-                look = style.line(label=f"α = {alpha:g}", markersize=2.5)
+                look = styles[alpha].line(label=f"α = {alpha:g}", markersize=2.5)
                 handles += rest[0].plot(1 - group.acc, group.asr, **look)
             rest[0].set(xlabel=f"clean error, {alphas.attack.iloc[0]}", ylabel="ASR (oracle)", ylim=(-0.03, 1.03))
         outside_legend(made, axes[0], handles)
@@ -220,7 +221,8 @@ def draw_anp(table, numbers, alphas, data):
 def draw_over(ax, table, x, styles):
     """Draw ASR and, dotted, clean accuracy over a column, a line an attack; return the lines of ASR."""
     handles = []
-    for attack, style in styles.items():
+    for attack in table.attack.unique():
+        style = styles[attack]
         group = table[table.attack == attack].groupby(x)[["acc", "asr"]].median()
         handles += ax.plot(group.index, group.asr, **style.line(label=f"{attack}: ASR (oracle)", markersize=2.5))
         ax.plot(group.index, group.acc, color=style.color, linestyle=":")
