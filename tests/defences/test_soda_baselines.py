@@ -152,9 +152,8 @@ def test_the_penalty_is_optimised_and_the_scores_stay_plain():
     for rho in (0.0, 0.9):
         network = helpers.seeded(lambda: SmallCNN((1, 8, 8), 10, 4))
         with AdaptiveLoss(network, X[:8], rho) as loss:
-            trained = train(
-                network, ((X, y), (X[:0], y[:0]), (X, y)), epochs=3, batch_size=32, lr=0.05, loss=loss, progress=False
-            )
+            parts = {"clean": (X, y), "backdoor": (X[:0], y[:0]), "test": (X, y)}
+            trained = train(network, parts, epochs=3, batch_size=32, lr=0.05, loss=loss, progress=False)
         with torch.no_grad():
             images = torch.tensor(X, dtype=torch.float32)
             spreads.append(float(correlation_spread(network.blocks(images).mean((2, 3)))))
