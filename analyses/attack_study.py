@@ -42,7 +42,7 @@ SIZES = {
         "n": 5_000, "n_test": 2_000, "width": 8, "epochs": 25, "batch": 64, "shift": 4, "seeds": (1, 2, 3),
         "classes": ("airplane", "bird", "dog", "frog", "truck"), "counts": (20, 80, 200, 800),
     },
-    "cifar10-ten": {  # all ten classes, the first thousand of each
+    "cifar10-ten": {  # all ten classes, in the proportion of the shared files
         "n": 10_000, "n_test": 3_000, "width": 64, "epochs": 50, "batch": 128, "shift": 4, "seeds": (1, 2, 3),
         "classes": tuple(range(10)), "counts": (5, 10, 20, 40, 80, 160, 320, 800),
     },

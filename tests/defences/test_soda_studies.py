@@ -206,3 +206,18 @@ def test_the_page_has_a_place_for_every_table(soda):
     for name in page.PARTS:
         assert text.count(f"<!-- {name} -->\n") == 1
     assert page.soda.markdown(page.null()) in text
+
+
+def test_the_readme_quotes_the_table_of_detection():
+    root = Path(FOLDER).parent
+    rows = pd.read_csv(root / "analyses" / "tables" / "soda_detection.csv")
+    rows = rows[(rows.offset == "constant") & (rows.event == "target_right")]
+    sums = rows.groupby("kind")[["hits", "n"]].sum()
+    hits, n = sums.hits, set(sums.loc[["oversampled", "flip", "over-represented"]].n)
+    readme = " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    assert len(n) == 1
+    assert (
+        f"(first in {hits.oversampled} of {n.pop()} networks), not one that was merely relabelled ({hits.flip} of"
+        in readme
+    )
+    assert f"nearly as often ({hits['over-represented']} of" in readme
