@@ -164,6 +164,10 @@ def draw_panels(axes, table, summary, styles):
         right.plot(points.head_bk, asr, **dots)
     floor = left.axhline(summary.no_trigger.mean(), color="#333333", linestyle=":", linewidth=0.8, label="no trigger")
     left.set(xscale="log", xlabel="poisons (count)", ylabel="attack success rate", ylim=(-0.03, 1.03))
+    counts = sorted(summary["count"].unique())
+    if len(counts) < 5:  # decades alone would say little
+        left.set_xticks(counts, [f"{k}" for k in counts])
+        left.set_xticks([], minor=True)
     middle.set(xscale="log", xlabel="|slope| of the clean last layer (nats)", ylim=(-0.03, 1.03))
     right.set(xlabel="BK of the refitted head at β = 1", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03))
     return [*handles, floor]
