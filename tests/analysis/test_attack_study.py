@@ -57,6 +57,15 @@ def test_the_table_of_defences_is_drawn(analysis):
         assert all(figure.axes for figure in shown)
 
 
+def test_networks_are_trained_with_the_shifts_that_the_page_names(analysis):
+    study, page = analysis("attack_study"), analysis("attack_page")
+    for data, size in study.SIZES.items():
+        augment = study.training(data)["augment"]
+        assert (augment.pixels if augment else None) == size.get("shift")
+        assert (f"shifts of up to {size.get('shift')} pixels" in page.sizes(data)) == ("shift" in size)
+    assert study.training("cifar10", shift=0)["augment"] is None
+
+
 def test_the_page_says_what_the_tables_say(analysis):
     page = analysis("make_attacks")
     assert page.page() == page.PAGE.read_text(encoding="utf-8"), "run analyses/make_attacks.py"
