@@ -51,11 +51,10 @@ def by_count(table):
     """Return rates over seeds with Wilson's intervals, the spread over seeds, and medians of slope and head."""
     rows = []
     for (data, attack, count), group in table.groupby(["data", "attack", "count"]):
-        asr = group.asr_hits / group.asr_n
         rows.append(
             {"data": data, "attack": attack, "count": count, "seeds": len(group)}
             | {k: v for name in ("asr", "no_trigger", "ra", "acc") for k, v in attacks.pooled(group, name).items()}
-            | {"asr_least": asr.min(), "asr_most": asr.max()}
+            | attacks.least_and_most(group)
             | {c: group[c].median() for c in ("slope", "head_bk", "head_bk_floor")}
         )
     return pd.DataFrame(rows)

@@ -65,8 +65,7 @@ def by_defence(table, numbers=None):
         row |= {name: int(group[name].median()) for name in ("n_poison", "n_clean")}
         for name in ("asr", "no_trigger", "ra", "acc"):
             row |= attacks.pooled(group, name)
-        asr = group.asr_hits / group.asr_n
-        row |= {"asr_least": asr.min(), "asr_most": asr.max()}
+        row |= attacks.least_and_most(group)
         row |= {"slope_before": before.slope.median(), "slope": group.slope.median()}
         row |= {"slope_relative": group.slope_relative.median()}
         row |= {name: group[name].median() for name in CHANGES if name in group}

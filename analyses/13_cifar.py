@@ -38,8 +38,7 @@ def by_attack(table):
     for (data, attack, network), group in table.groupby(["data", "attack", "network"], sort=False):
         row = {"data": data, "attack": attack, "network": network, "seeds": len(group)}
         row |= {k: v for name in ("asr", "no_trigger", "acc", "ra") for k, v in attacks.pooled(group, name).items()}
-        asr = group.asr_hits / group.asr_n
-        row |= {"asr_least": asr.min(), "asr_most": asr.max()}
+        row |= attacks.least_and_most(group)
         known = REPORTED[attack]
         ending = {"attacked": "", "pruned at 0.25": "_pruned"}.get(network)
         for name in ("acc", "asr"):

@@ -8,11 +8,6 @@ PAGE = study.HERE.parent / "docs" / "attacks.md"
 IMAGES = "images/attacks"
 
 
-def table(name):
-    path = study.TABLES / f"{name}.csv"
-    return pd.read_csv(path) if path.exists() else None
-
-
 def interval(row, name):
     return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
 

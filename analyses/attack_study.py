@@ -200,6 +200,12 @@ def pooled(group, name):
     return {name: hits / n, f"{name}_low": low, f"{name}_high": high, f"{name}_n": n}
 
 
+def least_and_most(group):
+    """Return the ASR of the single networks of a group that is least, and most."""
+    asr = group.asr_hits / group.asr_n
+    return {"asr_least": asr.min(), "asr_most": asr.max()}
+
+
 def draw_rate(ax, x, group, name, look):
     """Draw a rate over `x` with its interval (columns of `pooled`); return its handle."""
     spread = [group[name] - group[f"{name}_low"], group[f"{name}_high"] - group[name]]

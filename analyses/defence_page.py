@@ -1,8 +1,9 @@
 """The section of docs/attacks.md on what defences do: tables, and each network in words."""
 
 import pandas as pd
-from attack_page import bullets, interval, markdown, number, picture, sizes, table
+from attack_page import bullets, interval, markdown, number, picture, sizes
 from attack_words import DEFENCE_WORDS
+from report_tools import table
 
 from learningcurves.defences.pruning import within
 

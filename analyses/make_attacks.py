@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import attack_study as attacks
-from attack_page import PAGE, bullets, interval, markdown, number, picture, sizes, table
+from attack_page import PAGE, bullets, interval, markdown, number, picture, sizes
 from attack_words import CIFAR_WORDS, CLEAN_WORDS, COUNTS_WORDS, MISSING_WORDS, TRIAL_WORDS
 from defence_page import defences
+from report_tools import table
 
 from learningcurves.storage import write_atomic
 
