@@ -166,8 +166,9 @@ def draw_panels(axes, table, summary, styles):
     counts = sorted(summary["count"].unique())
     if len(counts) < 5:  # decades alone would say little
         left.set_xticks(counts, [f"{k}" for k in counts])
-        left.set_xticks([], minor=True)
     middle.set(xscale="log", xlabel="|slope| of the clean last layer (nats)", ylim=(-0.03, 1.03))
+    for ax in (left, middle):  # less than two decades would label every minor tick
+        ax.xaxis.set_minor_formatter("")
     right.set(xlabel="BK of the refitted head at β = 1", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03))
     return [*handles, floor]
 
